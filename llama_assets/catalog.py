@@ -1,0 +1,282 @@
+"""The catalog: `models.yaml`, parsed and checked. The same file in every environment.
+
+Here: what a model, the engine, a tenant and the benchmark are allowed to say, and errors that name file, line, key,
+value and what is allowed, all of them at once. Not here: what the Hub holds (`hub`), what was downloaded (`store`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import model_validator
+
+PACKAGED = Path(__file__).with_name("models.yaml")
+NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"  # a Kubernetes label value, a URL segment and a folder name at once
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the catalog. `line` is 1-based; `key` is the dotted path."""
+
+    file: Path
+    line: int
+    key: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.file}:{self.line}: {self.key}{shown}: {self.allowed}"
+
+
+class CatalogError(ValueError):
+    """The catalog cannot be used; `problems` are all that is wrong with it, in the file's order."""
+
+    exit_status = 1
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = sorted(problems, key=lambda problem: problem.line)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Model(Entry):
+    """One catalog entry. Exactly one of `quant` and `file` names the model, one of `mmproj` and `mmproj_file` the projector."""
+
+    id: str = Field(pattern=NAME, max_length=63)
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the Hub")
+    revision: str = Field("main", min_length=1, description="branch, tag or commit to follow")
+    quant: str | None = Field(None, description="quantization as a whole token of the file name, e.g. Q4_K_M")
+    file: str | None = Field(None, pattern=r"\.gguf$", description="exact file name in the repo; wins over quant")
+    mmproj: str | None = Field(None, description="precision of the vision projector, e.g. F16")
+    mmproj_file: str | None = Field(None, pattern=r"\.gguf$", description="exact projector file name")
+    context: int = Field(4096, ge=256, le=1 << 20, description="tokens of context")
+    arguments: tuple[str, ...] = Field((), description="further llama-server arguments")
+    aliases: tuple[str, ...] = Field((), description="other names that answer as this model")
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Model:
+        if (self.quant is None) == (self.file is None):
+            raise ValueError("name the model file by exactly one of `quant` and `file`")
+        if (self.mmproj is None) == (self.mmproj_file is None):
+            raise ValueError("name the vision projector by exactly one of `mmproj` and `mmproj_file`")
+        return self
+
+
+class Engine(Entry):
+    """What answers HTTP. `image` is used in a cluster only."""
+
+    kind: Literal["llama-swap", "llama-server"] = "llama-swap"
+    image: str | None = Field(None, pattern=r"@sha256:[0-9a-f]{64}$", description="engine image pinned by digest")
+    gpu_layers: int = Field(99, ge=0, description="layers on the GPU; 0 is CPU only")
+    idle_unload_seconds: int = Field(600, ge=0, description="unload a model nobody asks; 0 is never")
+    load_timeout_seconds: int = Field(300, ge=1)
+    arguments: tuple[str, ...] = Field((), description="llama-server arguments for every model")
+
+
+class Gpu(Entry):
+    """The card. One lease is one card."""
+
+    lease: str = Field("llama-assets-gpu", pattern=NAME, max_length=63)
+    sharing: Literal["exclusive", "shared"] = "exclusive"
+
+
+def _tenant(value: Any) -> Any:
+    if isinstance(value, str) and value.count("/") == 1:
+        namespace, name = value.split("/")
+        return {"namespace": namespace, "name": name}
+    return value
+
+
+class TenantEntry(Entry):
+    """A workload that owns the card in normal life; written `namespace/name` or with its kind."""
+
+    namespace: str = Field(pattern=NAME)
+    name: str = Field(pattern=NAME)
+    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+Tenant = Annotated[TenantEntry, BeforeValidator(_tenant)]
+
+
+class Volumes(Entry):
+    models: str = Field("50Gi", pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$", description="size of the model volume, e.g. 50Gi")
+
+
+class QuestionFiles(Entry):
+    """What every photo is asked. Files are looked up beside the catalog and are absolute once loaded."""
+
+    prompt: Path
+    answer_schema: Path = Field(alias="schema")
+    ranking_key: str
+    structured_output: Literal["grammar", "response_format"] = "grammar"
+
+    @field_validator("prompt", "answer_schema")
+    @classmethod
+    def _exists(cls, value: Path, info: ValidationInfo) -> Path:
+        path = (info.context or {}).get("folder", Path()) / value
+        if not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        return path
+
+
+class Benchmark(Entry):
+    question: QuestionFiles
+    photos: int = Field(100, ge=1, description="photos in the seeded sample")
+    seed: int = Field(1, ge=0)
+    blocks: int = Field(4, ge=1, description="mirrored blocks: an even number, 4 or more, lets the arms take turns")
+    max_tokens: int = Field(400, ge=16)
+    answer_timeout_seconds: int = Field(120, ge=1)
+    incumbent: str | None = Field(None, description="the model others are compared with; the first if not set")
+
+
+class Catalog(Entry):
+    """The whole file. Models keep the file's order."""
+
+    models: tuple[Model, ...] = Field(min_length=1)
+    engine: Engine = Engine()
+    gpu: Gpu = Gpu()
+    tenants: tuple[Tenant, ...] = ()
+    volumes: Volumes = Volumes()
+    benchmark: Benchmark
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_models(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("models"), dict):
+            named = [{"id": name, **body} if isinstance(body, dict) else body for name, body in raw["models"].items()]
+            return {**raw, "models": named}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Catalog:
+        ids = [model.id for model in self.models]
+        if self.benchmark.incumbent is not None and self.benchmark.incumbent not in ids:
+            raise ValueError(f"benchmark.incumbent = {self.benchmark.incumbent!r} is not a model here: {', '.join(ids)}")
+        names = [*ids, *(alias for model in self.models for alias in model.aliases)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"a name may stand for one model only: {', '.join(twice)}")
+        return self
+
+    def model(self, name: str) -> Model:
+        """The model with this id. Raises KeyError with the ids there are."""
+        for model in self.models:
+            if model.id == name:
+                return model
+        raise KeyError(f"no model {name!r} in the catalog; there are {', '.join(m.id for m in self.models)}")
+
+    @property
+    def hash(self) -> str:
+        """sha256 over everything the catalog says: equal hashes mean equal sessions may be continued."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def load(path: Path | None = None) -> Catalog:
+    """Read and check a catalog; the packaged one if `path` is None.
+
+    Raises:
+        CatalogError: with every problem found, each with file, line, key, value and what is allowed.
+    """
+    path = (path or PACKAGED).absolute()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogError([Problem(path, 1, "(file)", "", f"cannot be read: {error}")]) from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = Problem(path, mark.line + 1 if mark else 1, "(file)", "", f"not YAML: {getattr(error, 'problem', error)}")
+        raise CatalogError([problem]) from None
+    problems = [Problem(path, line, key, "", "is here twice; keep one") for line, key in _repeated(node)]
+    try:
+        catalog = Catalog.model_validate(raw, context={"folder": path.resolve().parent})
+    except ValidationError as error:
+        problems += [_problem(path, node, raw, dict(found)) for found in error.errors()]
+    if problems:
+        raise CatalogError(problems)
+    return catalog
+
+
+def _problem(path: Path, node: yaml.Node | None, raw: Any, found: dict[str, Any]) -> Problem:
+    """One pydantic error as a Problem: the location is walked down the YAML nodes for its line."""
+    loc = _in_file(raw, found["loc"])
+    kind, message, value = found["type"], str(found["msg"]), found["input"]
+    if kind == "extra_forbidden":
+        known = _known_keys(loc)
+        close = difflib.get_close_matches(str(loc[-1]), known, n=1)
+        message = "unknown key; " + (f"did you mean `{close[0]}`?" if close else f"allowed: {', '.join(known)}")
+    elif kind == "missing":
+        message, value = "is required and missing", None
+    elif kind == "value_error":
+        message = message.removeprefix("Value error, ")
+    shown = "" if value is None or isinstance(value, BaseModel | dict) else repr(value)
+    return Problem(path, _line(node, loc), ".".join(map(str, loc)) or "(file)", shown, message)
+
+
+def _in_file(raw: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Models are a mapping in the file and a list here: put the name back."""
+    if len(loc) >= 2 and loc[0] == "models" and isinstance(loc[1], int) and isinstance(raw.get("models"), dict):
+        loc = ("models", list(raw["models"])[loc[1]], *loc[2:])
+        if len(loc) == 3 and loc[2] == "id":
+            loc = loc[:2]
+    return loc
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    shapes: dict[str, type[Entry]] = {
+        "models": Model, "engine": Engine, "gpu": Gpu, "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark,
+    }  # fmt: skip
+    shape: type[Entry] = Catalog if len(loc) == 1 else shapes[str(loc[0])]
+    if shape is Benchmark and len(loc) == 3:
+        shape = QuestionFiles
+    return [field.alias or name for name, field in shape.model_fields.items() if (shape, name) != (Model, "id")]
+
+
+def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
+    """1-based line of the deepest part of `loc` that is in the file."""
+    line = node.start_mark.line + 1 if node else 1
+    for step in loc:
+        below: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(step):
+                    line, below = key.start_mark.line + 1, value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            below = node.value[step]
+            line = below.start_mark.line + 1
+        if below is None:
+            return line
+        node = below
+    return line
+
+
+def _repeated(node: yaml.Node | None, above: str = "") -> Iterator[tuple[int, str]]:
+    """Keys that stand twice in one mapping; YAML loaders keep the last one silently."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated(item, above)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = f"{above}.{key.value}" if above else str(key.value)
+            if key.value in seen:
+                yield key.start_mark.line + 1, name
+            seen.add(key.value)
+            yield from _repeated(value, name)

@@ -1,0 +1,80 @@
+"""What differs between environments: read once, by the program's entry, from LLAMA_ASSETS_* and `.env`.
+
+Here: names, defaults, and the one-line error for a wrong value. Not here: what the models are (`catalog.py`).
+Rooms never read the environment; they are handed values from `Settings`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError
+from pydantic.functional_validators import AfterValidator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "LLAMA_ASSETS_"
+
+
+class SettingsError(ValueError):
+    """An environment variable holds a value that is not allowed; the message is one line."""
+
+    exit_status = 2
+
+
+def _http_address(value: str) -> str:
+    TypeAdapter(HttpUrl).validate_python(value)
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_http_address)]
+
+
+class Settings(BaseSettings):
+    """The environment of one process. Build it with `Settings.read()`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True, populate_by_name=True
+    )
+
+    platform: Literal["local", "kubernetes"] = Field("local", description="where tasks run")
+    catalog: Path | None = Field(None, description="the catalog file; the packaged models.yaml if not set")
+    store: Path = Field(Path(".llama-assets/store"), description="the model volume")
+    results: Path = Field(Path(".llama-assets/results"), description="sessions, rows and reports")
+    photos: Path | None = Field(None, description="folder with the photos to ask about")
+    namespace: str = Field("llama-cpp", description="Kubernetes namespace of llama-swap and the tasks")
+    image: str = Field("llama-assets:latest", description="image of the task Jobs")
+    engine_url: Address | None = Field(None, description="a running llama-swap or llama-server to use")
+    llama_swap_bin: Path | None = Field(None, validation_alias="LLAMA_SWAP_BIN", description="a llama-swap binary")
+    hf_endpoint: Address = Field(
+        "https://huggingface.co", validation_alias="HF_ENDPOINT", description="the Hub, or a mirror of it"
+    )
+    hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN", description="token for gated repos")
+
+    @classmethod
+    def read(cls) -> Settings:
+        """The settings of this process.
+
+        Raises:
+            SettingsError: a value is not allowed; names the variable, the value and what is allowed.
+        """
+        try:
+            return cls()  # type: ignore[call-arg]  # every field has a default
+        except ValidationError as error:
+            raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+    @classmethod
+    def variables(cls) -> dict[str, str]:
+        """Every environment variable read here, with what it is for (doctor and docs list them)."""
+        return {
+            str(field.validation_alias or PREFIX + name.upper()): field.description or ""
+            for name, field in cls.model_fields.items()
+        }
+
+
+def _sentence(problem: object) -> str:
+    assert isinstance(problem, dict)
+    name = str(problem["loc"][0])
+    variable = name if name.isupper() else PREFIX + name.upper()
+    allowed = str(problem["msg"])
+    return f"{variable}={problem['input']!r}: {allowed[0].lower()}{allowed[1:]}"
