@@ -1,0 +1,1 @@
+"""The verdict: rows in, what they support out."""
