@@ -1,0 +1,156 @@
+"""The columns of a row: their names, what their values are, and how a file's value becomes one.
+
+Here: one place where the row format changes; the docs print `COLUMNS`. Not here: rows and their files (`rows`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["text", "integer", "seconds", "boolean", "time", "json", "mark"]
+STATUSES = ("ok", "error", "timeout")
+
+
+class Column(NamedTuple):
+    """One column of the rows: its name, what its values are, and one line for the docs. `unit` is empty for text."""
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("session", "text", "", "the comparison this row belongs to"),
+    Column("model", "text", "", "the model asked: its id in the catalog; required"),
+    Column("photo", "text", "", "the photo's path below the photo folder; required"),
+    Column("position", "integer", "1, 2, 3...", "order in the session, over all its models"),
+    Column("started_at", "time", "ISO 8601, UTC", "when the request was sent; a number is read as Unix seconds"),
+    Column("seconds", "seconds", "s", "one request as the client saw it, from sending to the last byte"),
+    Column("status", "text", "ok, error, timeout", "how the request ended"),
+    Column("finish_reason", "text", "", "why the model stopped: `stop`, or `length` for a cut answer"),
+    Column("prompt_tokens", "integer", "tokens", "tokens of prompt and image, as the engine counted"),
+    Column("completion_tokens", "integer", "tokens", "tokens of the answer, as the engine counted"),
+    Column("prompt_seconds", "seconds", "s", "reading prompt and image, as the engine timed"),
+    Column("generation_seconds", "seconds", "s", "writing the answer, as the engine timed"),
+    Column("cold_load", "boolean", "true, false", "whether the model was loaded for this request"),
+    Column("error", "text", "", "class and sentence of what went wrong"),
+    Column("answer_text", "text", "", "the answer as it came"),
+    Column("answer_json", "json", "JSON text", "the answer when all of it is JSON; derived from answer_text"),
+    Column(
+        "schema_valid",
+        "boolean",
+        "true, false",
+        "whether the answer fits the question's schema; derived with a question",
+    ),
+    Column("block", "integer", "1, 2, 3...", "the mirrored block"),
+    Column("lease_token", "integer", "", "the lease under which it was asked; a change is a break in the series"),
+    Column("cached_tokens", "integer", "tokens", "prompt tokens that the engine took from its cache"),
+    Column(
+        "marked",
+        "mark",
+        "",
+        "why the row may be disturbed by others; `true` in a foreign file is a mark without a reason",
+    ),
+)
+NAMES = tuple(column.name for column in COLUMNS)
+BY_NAME = {column.name: column for column in COLUMNS}
+
+# (None, the value) or (what is allowed, None).
+Read = tuple[str | None, Any]
+
+
+def read_value(column: Column, value: Any) -> Read:
+    """A value as its column holds it, or what is allowed there. Nothing is turned from one type into another, but:
+    12.0 is the integer 12 (pandas writes integers so as soon as one is missing), a number is a time in Unix seconds."""
+    allowed, held = _READERS[column.kind](value)
+    if allowed is None and column.name == "status" and held not in STATUSES:
+        return f"one of {', '.join(STATUSES)}", None
+    return allowed, held
+
+
+def from_text(name: str, text: str) -> Any:
+    """A CSV cell as the value it is spelled for; a spelling that is none stays text, and is refused with its column."""
+    kind = BY_NAME[name].kind if name in BY_NAME else "text"
+    if text == "":
+        return None
+    if kind in ("boolean", "mark") and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if kind in ("integer", "seconds", "time"):
+        try:
+            return int(text) if text.lstrip("+-").isdecimal() else float(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _read_text(value: Any) -> Read:
+    return (None, value) if isinstance(value, str) else ("text", None)
+
+
+def _read_integer(value: Any) -> Read:
+    if isinstance(value, int) and not isinstance(value, bool):
+        whole = value
+    elif isinstance(value, float) and value.is_integer():
+        whole = int(value)
+    else:
+        return "a whole number from 0", None
+    return (None, whole) if whole >= 0 else ("a whole number from 0", None)
+
+
+def _read_seconds(value: Any) -> Read:
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        return None, float(value)
+    return "a number of seconds from 0", None
+
+
+def _read_boolean(value: Any) -> Read:
+    return (None, value) if isinstance(value, bool) else ("true or false", None)
+
+
+def _read_mark(value: Any) -> Read:
+    if isinstance(value, bool):
+        return None, "marked" if value else None
+    return (None, value or None) if isinstance(value, str) else ("text, true or false", None)
+
+
+def _read_time(value: Any) -> Read:
+    """ISO 8601 (UTC where it names no offset) or Unix seconds."""
+    try:
+        if isinstance(value, str):
+            value = datetime.fromisoformat(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            value = datetime.fromtimestamp(value, UTC)
+    except (ValueError, OverflowError, OSError):
+        value = None
+    if not isinstance(value, datetime):
+        return "a time as ISO 8601 or Unix seconds", None
+    return None, (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+
+
+def _read_json(value: Any) -> Read:
+    """JSON text; in JSON lines an object may stand there as itself."""
+    if isinstance(value, dict):
+        return None, json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return "JSON text", None
+        return None, value
+    return "JSON text", None
+
+
+_READERS: dict[Kind, Callable[[Any], Read]] = {
+    "text": _read_text,
+    "integer": _read_integer,
+    "seconds": _read_seconds,
+    "boolean": _read_boolean,
+    "time": _read_time,
+    "json": _read_json,
+    "mark": _read_mark,
+}

@@ -1,0 +1,298 @@
+"""What every photo is asked, and whether an answer is one: prompt, JSON Schema, ranking key.
+
+Here: the question's files read and checked, its grammar, its hash, and the verdict on one answer, without mending it:
+no fence is taken off, no "8" becomes 8. Not here: sending it (`engine`), statistics over answers (`verdict`).
+
+QuestionError
+|- NotReadable      a file is missing or is not JSON
+|- BadSchema        the schema is not a JSON Schema, or not one of an object
+|- NoRankingKey     the ranking key is not a number the schema knows
+'- NotEnforceable   a keyword that `structured_output: grammar` would not hold (lives in `grammar`)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from .grammar import NotEnforceable, QuestionError, gbnf
+
+__all__ = [
+    "BadSchema", "Files", "Judged", "NoRankingKey", "NotEnforceable", "NotReadable", "Problem", "ProblemKind",
+    "Question", "QuestionError", "judge_answer",
+]  # fmt: skip
+
+# Why an answer is not one; in the order in which they are looked for.
+ProblemKind = Literal["empty", "fenced", "prose", "truncated", "not_json", "schema"]
+FENCE = "```"
+
+
+class NotReadable(QuestionError):
+    """One of the question's files."""
+
+    def __init__(self, file: Path, reason: str) -> None:
+        self.file, self.reason = file, reason
+        super().__init__(file, reason)
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}. The catalog names it under `benchmark.question`"
+
+
+class BadSchema(QuestionError):
+    """`where` is the path in the schema, `$` its root."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(where, reason)
+
+    def __str__(self) -> str:
+        return f"the question's schema is wrong at {self.where}: {self.reason}"
+
+
+class NoRankingKey(QuestionError):
+    """`there` are the numeric properties that could rank photos."""
+
+    def __init__(self, key: str, there: list[str]) -> None:
+        self.key, self.there = key, there
+        super().__init__(key, there)
+
+    def __str__(self) -> str:
+        some = f"it has {', '.join(self.there)}" if self.there else "it has none; add one"
+        return f"`ranking_key: {self.key}` is not an integer or number property of the question's schema; {some}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with an answer. For `schema`: `keyword` that failed (type, required, maximum...) at `field`."""
+
+    kind: ProblemKind
+    detail: str
+    field: str | None = None
+    keyword: str | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An answer as a strict reader sees it.
+
+    `answer_json` is the answer as compact JSON text, None when the text is not JSON; `schema_valid` is None when no
+    question was at hand. An answer with any problem is not valid.
+    """
+
+    answer_json: str | None
+    schema_valid: bool | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def parsed(self) -> bool:
+        """The whole text is one JSON value."""
+        return self.answer_json is not None
+
+
+class Files(Protocol):
+    """The catalog's `benchmark.question`."""
+
+    @property
+    def prompt(self) -> Path:
+        """Text file with the prompt."""
+
+    @property
+    def answer_schema(self) -> Path:
+        """JSON file with the JSON Schema."""
+
+    @property
+    def ranking_key(self) -> str:
+        """The schema's property that ranks photos."""
+
+    @property
+    def structured_output(self) -> Literal["grammar", "response_format"]:
+        """How the engine is made to hold the schema."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that can be asked: building one checks it.
+
+    Raises:
+        BadSchema, NoRankingKey: as above.
+        NotEnforceable: `structured_output` is `grammar` and the schema holds a keyword that a grammar does not.
+    """
+
+    prompt: str
+    schema: Mapping[str, Any]
+    ranking_key: str
+    structured_output: Literal["grammar", "response_format"] = "grammar"
+
+    def __post_init__(self) -> None:
+        _check(self.schema)
+        properties = self.schema.get("properties", {})
+        numeric = [name for name, below in properties.items() if _numeric(below)]
+        if self.ranking_key not in numeric:
+            raise NoRankingKey(self.ranking_key, numeric)
+        _ = self.grammar
+
+    @classmethod
+    def load(cls, files: Files) -> Question:
+        """Read the files that the catalog names.
+
+        Raises:
+            NotReadable: and what building a Question raises.
+        """
+        return cls(
+            prompt=_text(files.prompt).strip(),
+            schema=_json(files.answer_schema),
+            ranking_key=files.ranking_key,
+            structured_output=files.structured_output,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `from_json` gives an equal question."""
+        return {
+            "prompt": self.prompt,
+            "schema": dict(self.schema),
+            "ranking_key": self.ranking_key,
+            "structured_output": self.structured_output,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Question:
+        """The question that `to_json` wrote. Raises what building one raises."""
+        return cls(values["prompt"], values["schema"], values["ranking_key"], values["structured_output"])
+
+    @property
+    def hash(self) -> str:
+        """sha256 hex over all of it, the order of properties included: models answer in that order."""
+        return _sha256(self.to_json())
+
+    @property
+    def prompt_hash(self) -> str:
+        """sha256 hex of the prompt."""
+        return _sha256(self.prompt)
+
+    @property
+    def schema_hash(self) -> str:
+        """sha256 hex of the schema."""
+        return _sha256(dict(self.schema))
+
+    @cached_property
+    def grammar(self) -> str | None:
+        """GBNF of the schema; None when `response_format` is asked to hold it."""
+        return gbnf(self.schema) if self.structured_output == "grammar" else None
+
+    @cached_property
+    def _validator(self) -> Any:
+        from jsonschema.validators import validator_for
+        from referencing import Registry
+
+        kind = validator_for(self.schema)
+        # An empty registry: a reference is looked up in this file, never fetched.
+        return kind(dict(self.schema), registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+
+
+def judge_answer(text: str, question: Question | None = None) -> Judged:
+    """Parse and, with a question, validate one answer as it stands. Never raises for what a model wrote."""
+    parsed, answer_json, problem = _parse(text)
+    if problem:
+        return Judged(None, None if question is None else False, (problem,))
+    if question is None:
+        return Judged(answer_json, None)
+    problems = tuple(
+        Problem(
+            kind="schema",
+            detail=error.message if len(error.message) <= 200 else error.message[:199] + "…",
+            field=".".join(str(step) for step in error.absolute_path) or None,
+            keyword=str(error.validator),
+        )
+        for error in sorted(
+            question._validator.iter_errors(parsed), key=lambda error: list(map(str, error.absolute_path))
+        )
+    )
+    return Judged(answer_json, not problems, problems)
+
+
+def _parse(text: str) -> tuple[Any, str | None, Problem | None]:
+    stripped = text.strip()
+    if not stripped:
+        return None, None, Problem("empty", "the answer is empty")
+    try:
+        parsed = json.loads(stripped, parse_constant=_no_constant)
+        return parsed, json.dumps(parsed, ensure_ascii=False, separators=(",", ":")), None
+    except json.JSONDecodeError as error:
+        return None, None, _why_not(stripped, error)
+    except (ValueError, RecursionError) as error:  # NaN, a number of 5,000 digits, brackets a thousand deep
+        return None, None, Problem("not_json", str(error))
+
+
+def _why_not(text: str, error: json.JSONDecodeError) -> Problem:
+    if text.startswith(FENCE):
+        return Problem("fenced", "the JSON stands in a Markdown fence")
+    if "{" in text and not text.startswith(("{", "[")):
+        return Problem("fenced" if FENCE in text else "prose", "text stands before the JSON")
+    if error.msg == "Extra data":
+        return Problem("prose", f"text stands after the JSON, from character {error.pos}")
+    if text.startswith(("{", "[")) and (error.pos >= len(text) or error.msg.startswith("Unterminated string")):
+        return Problem("truncated", f"the JSON ends too early, after {len(text)} characters")
+    return Problem("not_json", f"{error.msg} at character {error.pos}")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check(schema: Any) -> None:
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+
+    if not isinstance(schema, Mapping):
+        raise BadSchema("$", f"it is {type(schema).__name__}, not an object")
+    try:
+        validator_for(schema).check_schema(dict(schema))
+    except SchemaError as error:
+        raise BadSchema(error.json_path, error.message) from None
+    if schema.get("type") != "object" or not schema.get("properties"):
+        raise BadSchema("$", 'it must have `"type": "object"` and `properties`: an answer is one JSON object')
+    for where, target in _references(schema, "$"):
+        if not target.startswith("#"):
+            raise BadSchema(where, f"`$ref: {target}` is not in this file, and nothing is fetched")
+        found: Any = schema
+        for step in target[1:].split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(found, Mapping) or key not in found:
+                raise BadSchema(where, f"`$ref: {target}` leads nowhere")
+            found = found[key]
+
+
+def _references(node: Any, where: str) -> list[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        here = [(where, node["$ref"])] if isinstance(node.get("$ref"), str) else []
+        return here + [found for key, below in node.items() for found in _references(below, f"{where}.{key}")]
+    if isinstance(node, list):
+        return [found for index, below in enumerate(node) for found in _references(below, f"{where}[{index}]")]
+    return []
+
+
+def _numeric(below: Any) -> bool:
+    return isinstance(below, Mapping) and below.get("type") in ("integer", "number")
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotReadable(file, f"cannot be read: {error}") from None
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(_text(file))
+    except json.JSONDecodeError as error:
+        raise NotReadable(file, f"line {error.lineno} is not JSON: {error.msg}") from None
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()

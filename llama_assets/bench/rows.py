@@ -1,0 +1,382 @@
+"""Rows: one photo asked of one model once, and the files that hold them.
+
+Here: `Row`, writing it so that kill -9 loses at most the line in hand, reading Parquet, CSV and JSON lines into the
+same `Row`s. A value of the wrong type is an error with file, row, column and value; what a file does not say stays
+empty. Not here: what a column holds (`columns`), asking (`session`), judging (`verdict`).
+
+RowsError
+|- NoRows          nothing to read at that path
+|- NotRows         the file cannot be read as rows
+|- WrongType       a value is not what its column holds
+|- RowTwice        two files hold the same row
+'- InUse           another process writes this file
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import fcntl
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .columns import BY_NAME, COLUMNS, NAMES, Column, from_text, read_value
+from .question import Question, judge_answer
+
+PARQUET = "rows.parquet"
+REQUIRED = ("model", "photo")
+
+__all__ = [
+    "COLUMNS", "PARQUET", "Column", "InUse", "NoRows", "NotRows", "Row", "RowTwice", "RowWriter", "RowsError",
+    "WrongType", "derive", "read_rows", "storable", "to_parquet",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row. None is "not known". Columns, units and meanings: `COLUMNS`."""
+
+    model: str
+    photo: str
+    session: str | None = None
+    position: int | None = None
+    started_at: datetime | None = None
+    seconds: float | None = None
+    status: str | None = None
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_seconds: float | None = None
+    generation_seconds: float | None = None
+    cold_load: bool | None = None
+    error: str | None = None
+    answer_text: str | None = None
+    answer_json: str | None = None
+    schema_valid: bool | None = None
+    block: int | None = None
+    lease_token: int | None = None
+    cached_tokens: int | None = None
+    marked: str | None = None
+
+    @property
+    def answer(self) -> Any:
+        """`answer_json` as Python values; None when there is none."""
+        return None if self.answer_json is None else json.loads(self.answer_json)
+
+    @property
+    def parsed(self) -> bool | None:
+        """Whether the answer was JSON; None when neither the answer nor an error is known."""
+        if self.answer_json is not None:
+            return True
+        return None if self.answer_text is None and self.status in (None, "ok") else False
+
+
+class RowsError(ValueError):
+    """Rows cannot be read or written."""
+
+    exit_status = 2
+
+
+class NoRows(RowsError):
+    """`path` has no rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        return f"{self.path}: no rows here; give a session folder, or .parquet, .csv or .jsonl files"
+
+
+class NotRows(RowsError):
+    """`path` is not a file of rows; `row` is 1-based, None when it is about the file."""
+
+    def __init__(self, path: Path, row: int | None, reason: str) -> None:
+        self.path, self.row, self.reason = path, row, reason
+        super().__init__(path, row, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}{'' if self.row is None else f', row {self.row}'}: {self.reason}"
+
+
+class WrongType(RowsError):
+    """A value that its column cannot hold; `row` is 1-based, without a CSV's header."""
+
+    def __init__(self, path: Path, row: int, column: Column, value: object, allowed: str) -> None:
+        self.path, self.row, self.column, self.value, self.allowed = path, row, column.name, value, allowed
+        super().__init__(path, row, column, value, allowed)
+
+    def __str__(self) -> str:
+        shown = repr(self.value)
+        shown = shown if len(shown) <= 80 else shown[:79] + "…"
+        return f"{self.path}, row {self.row}, column `{self.column}` = {shown}: must be {self.allowed} (or empty)"
+
+
+class RowTwice(RowsError):
+    """The same photo of the same model of the same session stands in two places."""
+
+    def __init__(self, row: Row, first: Path, second: Path) -> None:
+        self.row, self.first, self.second = row, first, second
+        super().__init__(row, first, second)
+
+    def __str__(self) -> str:
+        where = f"twice in {self.first}" if self.first == self.second else f"in {self.first} and in {self.second}"
+        asked = f"photo {self.row.photo!r} of model {self.row.model!r} in session {self.row.session!r}"
+        return f"{asked} stands {where}; give each row once"
+
+
+class InUse(RowsError):
+    """Another process has the file open for writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        return f"{self.path}: another benchmark writes this session; wait until it ends"
+
+
+class RowWriter:
+    """Appends rows to a JSON-lines file, one write and one fsync each, so a killed process loses at most its last line.
+
+    Opening cuts off a torn last line and says so. `rows` is what is on disk. Use as a context manager.
+
+    Raises:
+        InUse: another process writes the file.
+        WrongType, NotRows: a whole line on disk is not a row.
+        OSError: the disk is full; the file then still ends with a whole line.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise InUse(path) from None
+        text = path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            os.ftruncate(self._file, whole)
+            os.fsync(self._file)
+            say(f"{path}: the last line was torn by a crash; its {len(text) - whole} bytes are cut off")
+        self.rows: list[Row] = list(_rows(path, _json_lines(path, say), say))
+
+    def append(self, row: Row) -> None:
+        """Write the row; on return it survives the process and the machine."""
+        line = _line(row)
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError(f"{self.path}: the disk took a part of a row only")
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, size)
+            raise
+        self.rows.append(row)
+
+    def close(self) -> None:
+        """Let others write the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def read_rows(
+    source: Path | Sequence[Path], question: Question | None = None, say: Callable[[str], None] | None = None
+) -> list[Row]:
+    """The rows of a session folder, a file, or files that together hold the arms; in the files' order.
+
+    Missing columns are empty. `answer_json` is derived from `answer_text`, and with a question `schema_valid` too (an
+    error or a time-out is not valid); what the file says itself is kept. In a folder `rows.parquet` wins over the JSON
+    lines it was made of. `say` hears of columns that are not ours and of a torn last line.
+
+    Raises:
+        NoRows, NotRows, WrongType, RowTwice
+    """
+    tell = say or (lambda _: None)
+    seen: dict[tuple[str, str, str], Path] = {}
+    rows: list[Row] = []
+    for path in _files(source):
+        for row in _rows(path, _records(path, tell), tell):
+            if row.session is not None:
+                key = (row.session, row.model, row.photo)
+                if key in seen:
+                    raise RowTwice(row, seen[key], path)
+                seen[key] = path
+            rows.append(derive(row, question))
+    return rows
+
+
+def derive(row: Row, question: Question | None = None) -> Row:
+    """The row with `answer_json` and, given a question, `schema_valid` filled in where they were empty."""
+    answer_json, valid = row.answer_json, row.schema_valid
+    if row.answer_text is not None and (answer_json is None or valid is None):
+        judged = judge_answer(row.answer_text, question)
+        answer_json = judged.answer_json if answer_json is None else answer_json
+        valid = judged.schema_valid if valid is None else valid
+    elif valid is None and question is not None and answer_json is not None:
+        valid = judge_answer(answer_json, question).schema_valid
+    if question is not None and row.status in ("error", "timeout") and row.schema_valid is None:
+        valid = False
+    if (answer_json, valid) == (row.answer_json, row.schema_valid):
+        return row
+    return dataclasses.replace(row, answer_json=answer_json, schema_valid=valid)
+
+
+def to_parquet(folder: Path, rows: Iterable[Row]) -> Path:
+    """Write `rows.parquet` in the folder, whole or not at all; returns its path."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    held = {
+        "text": pa.string(),
+        "json": pa.string(),
+        "mark": pa.string(),
+        "integer": pa.int64(),
+        "seconds": pa.float64(),
+    }
+    held |= {"boolean": pa.bool_(), "time": pa.timestamp("us", tz="UTC")}
+    schema = pa.schema([(column.name, held[column.kind]) for column in COLUMNS])
+    everything = list(rows)
+    table = pa.table({name: [getattr(row, name) for row in everything] for name in NAMES}, schema=schema)
+    written, target = folder / (PARQUET + ".tmp"), folder / PARQUET
+    with written.open("wb") as file:
+        pq.write_table(table, file)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(target)
+    return target
+
+
+def storable(text: str) -> str:
+    """Text that every file can hold: halves of a surrogate pair are joined, a lone one becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _line(row: Row) -> bytes:
+    values = {name: getattr(row, name) for name in NAMES}
+    if row.started_at is not None:
+        values["started_at"] = row.started_at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return (json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
+
+
+def _files(source: Path | Sequence[Path]) -> list[Path]:
+    given = [source] if isinstance(source, Path) else list(source)
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            whole = path / PARQUET
+            inside = [whole] if whole.is_file() else sorted(path.glob("rows-*.jsonl"))
+            if not inside:
+                raise NoRows(path)
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise NoRows(path)
+    return found
+
+
+def _records(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(1-based row number, values by column) of one file."""
+    match path.suffix.lower():
+        case ".parquet":
+            return _parquet(path)
+        case ".csv":
+            return _csv(path)
+        case ".jsonl" | ".ndjson":
+            return _json_lines(path, say)
+    raise NoRows(path)
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise NotRows(path, None, f"is not Parquet: {error}") from None
+    for start, batch in _batches(table):
+        for offset, record in enumerate(batch.to_pylist()):
+            yield start + offset + 1, {key: None if _nan(value) else value for key, value in record.items()}
+
+
+def _batches(table: Any) -> Iterator[tuple[int, Any]]:
+    start = 0
+    for batch in table.to_batches(max_chunksize=8192):
+        yield start, batch
+        start += batch.num_rows
+
+
+def _nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)  # how pandas and others write "no number"
+
+
+def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        number = 0
+        try:
+            for record in reader:
+                number += 1
+                if None in record or None in record.values():
+                    raise NotRows(path, number, f"has not the {len(reader.fieldnames or ())} values of the header")
+                yield number, {key: from_text(key, value) for key, value in record.items() if key}
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise NotRows(path, number + 1, f"is not CSV: {error}") from None
+
+
+def _json_lines(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:  # a JSONDecodeError, or bytes that are not UTF-8
+                if not line.endswith(b"\n"):
+                    say(f"{path}: the last line is torn and left out")
+                    return
+                raise NotRows(path, number, f"is not JSON: {error}") from None
+            if not isinstance(record, dict):
+                raise NotRows(path, number, "is not a JSON object")
+            yield number, record
+
+
+def _rows(path: Path, records: Iterable[tuple[int, dict[str, Any]]], say: Callable[[str], None]) -> Iterator[Row]:
+    foreign: set[str] = set()
+    for number, record in records:
+        foreign |= record.keys() - BY_NAME.keys()
+        values = {
+            name: _value(path, number, BY_NAME[name], value)
+            for name, value in record.items()
+            if name in BY_NAME and value is not None
+        }
+        for name in REQUIRED:
+            if values.get(name) in (None, ""):
+                raise NotRows(
+                    path, number, f"column `{name}` is {'empty' if name in record else 'missing'}; every row needs it"
+                )
+        yield Row(**values)
+    if foreign:
+        say(f"{path}: columns that are not ours are left out: {', '.join(sorted(foreign))}")
+
+
+def _value(path: Path, row: int, column: Column, value: Any) -> Any:
+    allowed, held = read_value(column, value)
+    if allowed is not None:
+        raise WrongType(path, row, column, value, allowed)
+    return held
