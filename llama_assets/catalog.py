@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic import model_validator
 
 PACKAGED = Path(__file__).with_name("models.yaml")
+Count = Annotated[int, Field(strict=True)]  # `yes` is not 1
 NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"  # a Kubernetes label value, a URL segment and a folder name at once
 
 
@@ -54,14 +55,14 @@ class Entry(BaseModel):
 class Model(Entry):
     """One catalog entry. Exactly one of `quant` and `file` names the model, one of `mmproj` and `mmproj_file` the projector."""
 
-    id: str = Field(pattern=NAME, max_length=63)
+    id: str = Field(pattern=NAME, max_length=63, description="lower-case letters, digits, dots and dashes")
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the Hub")
     revision: str = Field("main", min_length=1, description="branch, tag or commit to follow")
     quant: str | None = Field(None, description="quantization as a whole token of the file name, e.g. Q4_K_M")
     file: str | None = Field(None, pattern=r"\.gguf$", description="exact file name in the repo; wins over quant")
     mmproj: str | None = Field(None, description="precision of the vision projector, e.g. F16")
     mmproj_file: str | None = Field(None, pattern=r"\.gguf$", description="exact projector file name")
-    context: int = Field(4096, ge=256, le=1 << 20, description="tokens of context")
+    context: Count = Field(4096, ge=256, le=1 << 20, description="tokens of context")
     arguments: tuple[str, ...] = Field((), description="further llama-server arguments")
     aliases: tuple[str, ...] = Field((), description="other names that answer as this model")
 
@@ -79,9 +80,9 @@ class Engine(Entry):
 
     kind: Literal["llama-swap", "llama-server"] = "llama-swap"
     image: str | None = Field(None, pattern=r"@sha256:[0-9a-f]{64}$", description="engine image pinned by digest")
-    gpu_layers: int = Field(99, ge=0, description="layers on the GPU; 0 is CPU only")
-    idle_unload_seconds: int = Field(600, ge=0, description="unload a model nobody asks; 0 is never")
-    load_timeout_seconds: int = Field(300, ge=1)
+    gpu_layers: Count = Field(99, ge=0, description="layers on the GPU; 0 is CPU only")
+    idle_unload_seconds: Count = Field(600, ge=0, description="unload a model nobody asks; 0 is never")
+    load_timeout_seconds: Count = Field(300, ge=1)
     arguments: tuple[str, ...] = Field((), description="llama-server arguments for every model")
 
 
@@ -93,17 +94,19 @@ class Gpu(Entry):
 
 
 def _tenant(value: Any) -> Any:
-    if isinstance(value, str) and value.count("/") == 1:
-        namespace, name = value.split("/")
-        return {"namespace": namespace, "name": name}
-    return value
+    if not isinstance(value, str):
+        return value
+    namespace, slash, name = value.partition("/")
+    if not slash or not name:
+        raise ValueError("write a tenant as namespace/name, or as a mapping of namespace, name and kind")
+    return {"namespace": namespace, "name": name}
 
 
 class TenantEntry(Entry):
     """A workload that owns the card in normal life; written `namespace/name` or with its kind."""
 
-    namespace: str = Field(pattern=NAME)
-    name: str = Field(pattern=NAME)
+    namespace: str = Field(pattern=NAME, description="lower-case letters, digits, dots and dashes")
+    name: str = Field(pattern=NAME, description="lower-case letters, digits, dots and dashes")
     kind: Literal["Deployment", "StatefulSet"] = "Deployment"
 
     def __str__(self) -> str:
@@ -127,20 +130,17 @@ class QuestionFiles(Entry):
 
     @field_validator("prompt", "answer_schema")
     @classmethod
-    def _exists(cls, value: Path, info: ValidationInfo) -> Path:
-        path = (info.context or {}).get("folder", Path()) / value
-        if not path.is_file():
-            raise ValueError(f"no such file: {path}")
-        return path
+    def _beside_the_catalog(cls, value: Path, info: ValidationInfo) -> Path:
+        return Path((info.context or {}).get("folder", Path())) / value
 
 
 class Benchmark(Entry):
     question: QuestionFiles
-    photos: int = Field(100, ge=1, description="photos in the seeded sample")
-    seed: int = Field(1, ge=0)
-    blocks: int = Field(4, ge=1, description="mirrored blocks: an even number, 4 or more, lets the arms take turns")
-    max_tokens: int = Field(400, ge=16)
-    answer_timeout_seconds: int = Field(120, ge=1)
+    photos: Count = Field(100, ge=1, description="photos in the seeded sample")
+    seed: Count = Field(1, ge=0)
+    blocks: Count = Field(4, ge=1, description="mirrored blocks: an even number, 4 or more, lets the arms take turns")
+    max_tokens: Count = Field(400, ge=16)
+    answer_timeout_seconds: Count = Field(120, ge=1)
     incumbent: str | None = Field(None, description="the model others are compared with; the first if not set")
 
 
@@ -162,17 +162,6 @@ class Catalog(Entry):
             return {**raw, "models": named}
         return raw
 
-    @model_validator(mode="after")
-    def _names_agree(self) -> Catalog:
-        ids = [model.id for model in self.models]
-        if self.benchmark.incumbent is not None and self.benchmark.incumbent not in ids:
-            raise ValueError(f"benchmark.incumbent = {self.benchmark.incumbent!r} is not a model here: {', '.join(ids)}")
-        names = [*ids, *(alias for model in self.models for alias in model.aliases)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"a name may stand for one model only: {', '.join(twice)}")
-        return self
-
     def model(self, name: str) -> Model:
         """The model with this id. Raises KeyError with the ids there are."""
         for model in self.models:
@@ -180,10 +169,15 @@ class Catalog(Entry):
                 return model
         raise KeyError(f"no model {name!r} in the catalog; there are {', '.join(m.id for m in self.models)}")
 
+    def only(self, names: Sequence[str]) -> Catalog:
+        """The same catalog with just these models, in the catalog's order: what a task is told."""
+        return self.model_copy(update={"models": tuple(model for model in self.models if model.id in names)})
+
     @property
     def hash(self) -> str:
-        """sha256 over everything the catalog says: equal hashes mean equal sessions may be continued."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """sha256 over what the catalog says, less where the question's files lie (the question has its own hash)."""
+        said = self.model_dump(mode="json", exclude={"benchmark": {"question": {"prompt", "answer_schema"}}})
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def load(path: Path | None = None) -> Catalog:
@@ -204,14 +198,48 @@ def load(path: Path | None = None) -> Catalog:
         mark = getattr(error, "problem_mark", None)
         problem = Problem(path, mark.line + 1 if mark else 1, "(file)", "", f"not YAML: {getattr(error, 'problem', error)}")
         raise CatalogError([problem]) from None
+    folder = path.resolve().parent
     problems = [Problem(path, line, key, "", "is here twice; keep one") for line, key in _repeated(node)]
+    problems += [
+        Problem(path, _line(node, loc), ".".join(map(str, loc)), repr(value), allowed)
+        for loc, value, allowed in _disagreements(raw, folder)
+    ]
     try:
-        catalog = Catalog.model_validate(raw, context={"folder": path.resolve().parent})
+        catalog = Catalog.model_validate(raw, context={"folder": folder})
     except ValidationError as error:
         problems += [_problem(path, node, raw, dict(found)) for found in error.errors()]
     if problems:
         raise CatalogError(problems)
     return catalog
+
+
+def _disagreements(raw: Any, folder: Path) -> Iterator[tuple[tuple[int | str, ...], Any, str]]:
+    """What no single value shows: names that clash, an incumbent that is no model, files that are not there.
+
+    Looked up in the raw file, so that they are told together with wrong values instead of after them.
+    """
+    models = _mapping(raw, "models")
+    taken: dict[str, str] = dict.fromkeys(models, "")
+    for name, body in models.items():
+        aliases = body.get("aliases") if isinstance(body, dict) else None
+        for at, alias in enumerate(aliases if isinstance(aliases, list) else []):
+            if alias in taken:
+                owner = taken[alias]
+                yield ("models", name, "aliases", at), alias, f"is already {f'an alias of {owner}' if owner else 'a model'}"
+            taken.setdefault(str(alias), name)
+    incumbent = _mapping(raw, "benchmark").get("incumbent")
+    if incumbent is not None and incumbent not in models:
+        yield ("benchmark", "incumbent"), incumbent, f"is not a model here; allowed: {', '.join(map(str, models))}"
+    question = _mapping(raw, "benchmark", "question")
+    for key in ("prompt", "schema"):
+        if isinstance(question.get(key), str) and not (folder / question[key]).is_file():
+            yield ("benchmark", "question", key), question[key], f"no such file beside the catalog: {folder / question[key]}"
+
+
+def _mapping(raw: Any, *keys: str) -> dict[Any, Any]:
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw if isinstance(raw, dict) else {}
 
 
 def _problem(path: Path, node: yaml.Node | None, raw: Any, found: dict[str, Any]) -> Problem:
@@ -226,6 +254,8 @@ def _problem(path: Path, node: yaml.Node | None, raw: Any, found: dict[str, Any]
         message, value = "is required and missing", None
     elif kind == "value_error":
         message = message.removeprefix("Value error, ")
+    elif kind == "string_pattern_mismatch" and (meant := _description(loc)):
+        message = f"must be {meant}"
     shown = "" if value is None or isinstance(value, BaseModel | dict) else repr(value)
     return Problem(path, _line(node, loc), ".".join(map(str, loc)) or "(file)", shown, message)
 
@@ -239,14 +269,25 @@ def _in_file(raw: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
     return loc
 
 
-def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+def _shape(loc: tuple[int | str, ...]) -> type[Entry]:
+    """The class that says which keys are allowed where `loc`'s last key stands."""
     shapes: dict[str, type[Entry]] = {
         "models": Model, "engine": Engine, "gpu": Gpu, "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark,
     }  # fmt: skip
     shape: type[Entry] = Catalog if len(loc) == 1 else shapes[str(loc[0])]
-    if shape is Benchmark and len(loc) == 3:
-        shape = QuestionFiles
+    return QuestionFiles if shape is Benchmark and len(loc) == 3 else shape
+
+
+def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
+    shape = _shape(loc)
     return [field.alias or name for name, field in shape.model_fields.items() if (shape, name) != (Model, "id")]
+
+
+def _description(loc: tuple[int | str, ...]) -> str | None:
+    if len(loc) == 2 and loc[0] == "models":  # the key itself is the id
+        return Model.model_fields["id"].description
+    field = _shape(loc).model_fields.get(str(loc[-1]))
+    return field.description if field else None
 
 
 def _line(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:

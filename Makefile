@@ -1,0 +1,58 @@
+# The commands of this project. `make help` lists them. Everything lives in .venv, .dagster and .llama-assets here.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+demo: .venv/demo ## the whole graph on generated models, in under a minute: Hub to verdict
+	@$(BIN)/python -m llama_assets.demo
+
+ui: .venv/demo ## the Dagster UI on the same instance, http://127.0.0.1:3000
+	$(BIN)/dagster dev -w workspace.yaml
+
+test: .venv/dev chromium ## lint, types, import contract, and every test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
+	@$(BIN)/python -m figures
+
+golden: .venv/dev ## rewrite the golden texts; read the diff before you commit it
+	$(BIN)/pytest -q tests/golden --rewrite-golden
+
+constraints: .venv/dev ## renew constraints.txt from what is installed
+	{ head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | grep -v '@ '; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean: ## remove what the commands made here, the environment included
+	rm -rf .venv .dagster .llama-assets dist build
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "llama-assets needs Python 3.11 to 3.13, and $(PYTHON) is $$($(PYTHON) -V 2>&1). Say: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/demo: pyproject.toml constraints.txt | .venv/python
+	@echo "installing what the demo needs into .venv (once; some minutes without a package cache)"
+	@$(PIP_INSTALL) --editable '.[demo]'
+	@touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/python
+	@echo "installing what the tests need into .venv (once)"
+	@$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@ .venv/demo
+
+# The UI test needs a browser. Where we may install Debian's we do; elsewhere the test says why it skips.
+chromium:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  echo "installing chromium for the UI test" && apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } || true
+
+.PHONY: help demo ui test figures golden constraints clean chromium

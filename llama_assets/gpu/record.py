@@ -1,0 +1,78 @@
+"""What is written down about the card: who holds it, since when, and what will be restored.
+
+    GpuError
+    └── HeldByOther    somebody else has the card; says who, since when, and how to look or end it
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LeaseTimes:
+    """Every wait of the lease, in seconds. Tests shorten them."""
+
+    lifetime_s: float = 60.0
+    beat_s: float = 10.0
+    wait_s: float = 600.0
+    look_again_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """The lease as written. `token` grows with every take; `holder` is None when the card is free.
+
+    Times are UTC in ISO 8601 with six fraction digits, the form Kubernetes' MicroTime demands.
+    `tenants` maps namespace/name to the replicas found; None: not touched (on one machine they never are).
+    """
+
+    token: int = 0
+    holder: str | None = None
+    purpose: str = ""
+    acquired_at: str | None = None
+    renewed_at: str | None = None
+    lifetime_s: float = 0.0
+    tenants: tuple[tuple[str, int | None], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain values."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.as_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Read what `to_json` wrote. Raises ValueError when it is something else."""
+        try:
+            raw = json.loads(text)
+            return cls(**{**raw, "tenants": tuple((name, replicas) for name, replicas in raw["tenants"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"not a lease record: {error}") from None
+
+
+def micro_time(moment: datetime | None = None) -> str:
+    """UTC with exactly six fraction digits."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class GpuError(RuntimeError):
+    """Something about the card; the sentence says what to do."""
+
+    exit_status = 1
+
+
+class HeldByOther(GpuError):
+    """The card is held and was not given back in the time we were ready to wait."""
+
+    def __init__(self, record: Record, waited_s: float) -> None:
+        self.record = record
+        super().__init__(
+            f"the card is held by {record.holder} ({record.purpose or 'no purpose given'}) since {record.acquired_at}; "
+            f"waited {waited_s:.0f} s. `llama-assets lease status` shows it, `llama-assets lease release` asks for it"
+        )

@@ -1,0 +1,125 @@
+"""The catalog says all that is wrong with it at once, each with file, line, key, value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llama_assets.catalog import PACKAGED, Catalog, CatalogError, load
+
+
+
+
+def changed(tmp_path: Path, *pairs: tuple[str, str]) -> Path:
+    text = PACKAGED.read_text()
+    for old, new in pairs:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    (tmp_path / "questions").symlink_to(PACKAGED.parent / "questions")
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    return path
+
+
+def lines(error: CatalogError) -> list[str]:
+    return [str(problem).split(": ", 1)[1] for problem in error.problems]
+
+
+def test_the_packaged_catalog_is_the_one_at_the_top_and_has_the_seeds_models():
+    catalog = load()
+    assert [model.id for model in catalog.models] == ["qwen3vl-8b", "minicpm-v-4-5", "qwen3vl-4b"]
+    assert {(model.quant, model.mmproj, model.context) for model in catalog.models} == {("Q4_K_M", "F16", 3072)}
+    assert [str(tenant) for tenant in catalog.tenants] == ["immich/immich-machine-learning"]
+    top = Path(__file__).parents[2] / "models.yaml"
+    assert top.resolve() == PACKAGED.resolve()
+
+
+def test_every_problem_is_told_at_once_in_the_files_order_with_line_key_value_and_what_is_allowed(tmp_path):
+    path = changed(
+        tmp_path,
+        ("quant: Q4_K_M", "quant: Q4_K_M\n    contxt: 9"),
+        ("repo: openbmb/MiniCPM-V-4_5-gguf", "repo: MiniCPM"),
+        ("sharing: exclusive", "sharing: alone"),
+        ("photos: 100", "photos: many"),
+        ("incumbent: qwen3vl-8b", "incumbent: gpt"),
+        ("prompt: questions/travel/prompt.txt", "prompt: nowhere.txt"),
+    )
+    with pytest.raises(CatalogError) as caught:
+        load(path)
+    problems = caught.value.problems
+    text = path.read_text().splitlines()
+    assert [problem.key for problem in problems] == [
+        "models.qwen3vl-8b.contxt",
+        "models.minicpm-v-4-5.repo",
+        "gpu.sharing",
+        "benchmark.question.prompt",
+        "benchmark.photos",
+        "benchmark.incumbent",
+    ]
+    for problem in problems:
+        assert problem.file == path
+        assert problem.key.rsplit(".", 1)[-1] in text[problem.line - 1], problem
+    assert "did you mean `context`" in problems[0].allowed
+    assert "owner/name" in problems[1].allowed and problems[1].value == "'MiniCPM'"
+    assert "'exclusive' or 'shared'" in problems[2].allowed
+    assert "qwen3vl-8b, minicpm-v-4-5, qwen3vl-4b" in problems[5].allowed
+    assert str(problems[2]).startswith(f"{path}:{problems[2].line}: gpu.sharing = 'alone': ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("    quant: Q4_K_M\n", "", "exactly one of `quant` and `file`"),
+        ("    mmproj: F16 #", "    # mmproj: F16 #", "exactly one of `mmproj` and `mmproj_file`"),
+        ("photos: 100", "photos: 0", "greater than or equal to 1"),
+        ("photos: 100", "photos: yes", "valid integer"),
+        ("gpu_layers: 99", "gpu_layers: -1", "greater than or equal to 0"),
+        ("idle_unload_seconds", "idle_unload_secnds", "did you mean `idle_unload_seconds`"),
+        ("models: 50Gi", "models: 50GB", "50Gi"),
+        ("  - immich/immich-machine-learning", "  - immich", "namespace/name"),
+        ("  minicpm-v-4-5:", "  MiniCPM:", "lower-case"),
+        ("  qwen3vl-4b:", "  qwen3vl-8b:", "is here twice"),
+        ("    context: 3072", "    context: 3072\n    aliases: [qwen3vl-4b]", "is already a model"),
+        ("seed: 1", "seed: 1\n  sed: 2", "unknown key"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_line(tmp_path, old, new, says):
+    with pytest.raises(CatalogError) as caught:
+        load(changed(tmp_path, (old, new)))
+    assert any(says in line for line in lines(caught.value)), str(caught.value)
+
+
+def test_yaml_that_is_none_names_the_line(tmp_path):
+    path = tmp_path / "models.yaml"
+    path.write_text("models:\n  a: [1\nengine: {}\n")
+    with pytest.raises(CatalogError, match=r"models.yaml:3: \(file\): not YAML"):
+        load(path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "just words", "models:\n", "models: {a: 3}\n", "models: [1]\nbenchmark: x\n"])
+def test_a_file_of_another_shape_is_an_error_and_not_a_crash(tmp_path, content):
+    path = tmp_path / "models.yaml"
+    path.write_text(content)
+    with pytest.raises(CatalogError) as caught:
+        load(path)
+    assert caught.value.problems and caught.value.exit_status == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CatalogError, match=r"nowhere.yaml:1: \(file\): cannot be read"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_a_catalog_survives_the_way_to_a_task_and_back():
+    catalog = load().only(["qwen3vl-4b"])
+    again = Catalog.model_validate_json(catalog.model_dump_json())
+    assert again == catalog and again.hash == catalog.hash
+    assert [model.id for model in again.models] == ["qwen3vl-4b"]
+
+
+def test_the_hash_knows_what_the_catalog_says_and_not_where_it_lies(tmp_path):
+    same = load(changed(tmp_path, ("# all of them", "# every one")))
+    assert same.hash == load().hash
+    (tmp_path / "models.yaml").write_text((tmp_path / "models.yaml").read_text().replace("seed: 1", "seed: 2"))
+    assert load(tmp_path / "models.yaml").hash != load().hash
