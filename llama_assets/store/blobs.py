@@ -1,0 +1,309 @@
+"""Blobs: files named by the sha256 of what is in them, so that a name is a proof.
+
+Here: writing one (`<sha256>.part`, hashed on the way, resumed, renamed when right), one writer per blob, room on the
+volume. Not here: where bytes come from (`hub`), which blobs make up a model (`publish`), what may go (`gc`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from llama_assets.store.errors import Busy, NoSpace, StoreError, Unusable, WrongBytes, in_words
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, a limit on the size of one file
+_TAKEN = (errno.EAGAIN, errno.EACCES)  # what flock says of a lock that another process holds
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StoreLimits:
+    """The store's numbers. Tests shorten them."""
+
+    block_bytes: int = 1 << 20
+    reserve_bytes: int = 256 << 20  # left free on the volume by a download
+    blob_wait_s: float = 6 * 3600.0  # for another download of the same blob: hours on a slow line
+    store_wait_s: float = 60.0  # for another publish, promotion or gc: these take moments
+    look_every_s: float = 0.5
+    abandoned_s: float = 24 * 3600.0  # a part or an unpublished blob nobody wrote for so long may go
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a set: `part` of `parts`, 1-based, of the model or its projector. `size` in bytes."""
+
+    role: Literal["model", "mmproj"]
+    part: int
+    parts: int
+    sha256: str
+    size: int
+
+
+class Blobs:
+    """`<root>/blobs` and its locks."""
+
+    def __init__(self, root: Path, limits: StoreLimits, at: Callable[[str], None]) -> None:
+        self.folder, self._locks, self._limits, self._at = root / "blobs", root / "locks", limits, at
+
+    def path(self, sha256: str) -> Path:
+        """Where the blob is, or will be."""
+        return self.folder / sha256
+
+    def part_path(self, sha256: str) -> Path:
+        """Where its bytes are while they arrive."""
+        return self.folder / f"{sha256}.part"
+
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether the whole blob is here. It got its name only after its sha256 was right; nothing is read."""
+        return _size(self.path(sha256)) == size
+
+    def arrived(self, part: Part) -> int:
+        """Bytes of this part that are here already, whole or not."""
+        return (
+            part.size if self.has(part.sha256, part.size) else min(_size(self.part_path(part.sha256)) or 0, part.size)
+        )
+
+    def check_space(self, parts: Iterable[Part], reserve_bytes: int | None = None) -> None:
+        """Whether the volume can take what is still missing of the whole set, and stay usable.
+
+        Raises:
+            NoSpace: naming what is wanted, what is free and what is kept.
+        """
+        reserve = self._limits.reserve_bytes if reserve_bytes is None else reserve_bytes
+        each = {part.sha256: part for part in parts}.values()
+        arrived = sum(self.arrived(part) for part in each)
+        wanted, free = sum(part.size for part in each) - arrived, self.free()
+        if wanted and wanted + reserve > free:
+            raise NoSpace(self.folder, wanted, free, reserve=reserve, kept=arrived)
+
+    def free(self) -> int:
+        """Bytes that may still be written on the volume."""
+        make_folder(self.folder)
+        volume = os.statvfs(self.folder)
+        return volume.f_bavail * volume.f_frsize
+
+    @contextlib.contextmanager
+    def writer(self, part: Part, say: Say) -> Iterator[BlobWriter]:
+        """The only writer of this blob, on this machine and on every other that shares the volume's locks.
+
+        What an earlier run left is read again and hashed. Whoever holds several blobs takes them in the order of
+        their names, so that two downloads cannot wait for each other.
+
+        Raises:
+            Busy: another process held it for longer than `blob_wait_s`.
+            Unusable: the volume cannot be written or cannot lock.
+        """
+        with self.lock(part.sha256, f"blob {part.sha256[:12]}", self._limits.blob_wait_s, say):
+            make_folder(self.folder)
+            writer = BlobWriter(self, part, self._limits.block_bytes, self._at)
+            try:
+                yield writer
+            finally:
+                writer.close()
+
+    @contextlib.contextmanager
+    def lock(self, name: str, what: str, wait_s: float, say: Say) -> Iterator[None]:
+        """Hold `locks/<name>.lock`. The kernel lets go of it when the process dies, however it dies.
+
+        The file names its holder for those who wait. It is never removed: a removed lock can be held twice.
+
+        Raises:
+            Busy, Unusable
+        """
+        make_folder(self._locks)
+        path = self._locks / f"{name}.lock"
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+        except OSError as error:
+            raise Unusable(path, error.strerror or str(error)) from error
+        try:
+            self._wait(lock, path, what, wait_s, say)
+            os.ftruncate(lock, 0)
+            with contextlib.suppress(OSError):  # a full volume: waiting processes then read "(unknown)"
+                os.pwrite(lock, f"{socket.gethostname()} process {os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(lock)
+
+    def holder(self, name: str) -> str | None:
+        """Who holds `locks/<name>.lock` now, None if nobody does."""
+        try:
+            lock = os.open(self._locks / f"{name}.lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            return None if _taken(lock, self._locks) else _holder(lock)
+        finally:
+            os.close(lock)
+
+    def _wait(self, lock: int, path: Path, what: str, wait_s: float, say: Say) -> None:
+        began, told = time.monotonic(), ""
+        while not _taken(lock, path):
+            holder = _holder(lock)
+            if time.monotonic() - began > wait_s:
+                raise Busy(what, holder, wait_s)
+            if holder != told:
+                say(f"waiting for {holder}, which holds {what}")
+                told = holder
+            time.sleep(self._limits.look_every_s)
+
+
+class BlobWriter:
+    """One blob being written: `have` bytes arrived in order, the next is asked for; `whole` once it has its name."""
+
+    def __init__(self, blobs: Blobs, part: Part, block_bytes: int, at: Callable[[str], None]) -> None:
+        self.part = part
+        self.path, self._part_path = blobs.path(part.sha256), blobs.part_path(part.sha256)
+        self._at = at
+        self._file: int | None = None
+        self._digest = hashlib.sha256()
+        self.have = part.size
+        self.whole = blobs.has(part.sha256, part.size)
+        if not self.whole:
+            with _named(self._part_path, part, 0):
+                self._file = os.open(self._part_path, os.O_RDWR | os.O_CREAT, 0o644)
+                self.have = self._read_again(block_bytes)
+        self.resumed_at = self.have
+
+    def write(self, block: bytes | memoryview) -> None:
+        """Take the next bytes of the blob.
+
+        Raises:
+            NoSpace: the volume is full. All that arrived before is kept.
+            StoreError: more bytes than the blob has.
+        """
+        assert self._file is not None, "the blob is whole, or its writer closed"
+        if self.have + len(block) > self.part.size:
+            raise StoreError(
+                f"more than the {self.part.size} bytes of {self.part.sha256[:12]} arrived; the rest is not written"
+            )
+        view, offset = memoryview(block), self.have
+        with _named(self._part_path, self.part, self.have):
+            try:
+                while view:  # a write just before the end of the volume is short
+                    written = os.pwrite(self._file, view, offset)
+                    view, offset = view[written:], offset + written
+            except OSError:
+                os.ftruncate(self._file, self.have)  # what is in the file is what was hashed
+                raise
+        self._digest.update(block)
+        self.have = offset
+
+    def restart(self) -> None:
+        """Begin at byte 0 again: the sender cannot go on where we are, or what is here is wrong."""
+        assert self._file is not None, "the blob is whole, or its writer closed"
+        os.ftruncate(self._file, 0)
+        self._digest, self.have = hashlib.sha256(), 0
+
+    def finish(self) -> Path:
+        """Verify, make durable, and give the blob its name. Nothing to do if it has it.
+
+        Raises:
+            WrongBytes: the sha256 is another; the part file is emptied.
+            NoSpace, StoreError: it cannot be made durable, or bytes are missing.
+        """
+        if self.whole:
+            return self.path
+        assert self._file is not None, "the writer is closed"
+        if self.have != self.part.size:
+            raise StoreError(
+                f"{self.part.sha256[:12]} has {self.have} of {self.part.size} bytes and cannot be finished"
+            )
+        if (found := self._digest.hexdigest()) != self.part.sha256:
+            self.restart()
+            raise WrongBytes(self.part.sha256, found, self.part.size)
+        with _named(self._part_path, self.part, self.have):
+            os.fchmod(self._file, 0o644)  # the engine may run as another user
+            os.fsync(self._file)
+            self._at("blob verified")
+            self._part_path.replace(self.path)
+            sync_folder(self.path.parent)
+        self.whole = True
+        self.close()
+        self._at("blob named")
+        return self.path
+
+    def close(self) -> None:
+        """Let go of the file; what arrived stays."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _read_again(self, block_bytes: int) -> int:
+        assert self._file is not None
+        if os.fstat(self._file).st_size > self.part.size:
+            os.ftruncate(self._file, 0)
+        have, block = 0, memoryview(bytearray(block_bytes))
+        while count := os.preadv(self._file, [block], have):
+            self._digest.update(block[:count])
+            have += count
+        return have
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of the store, durably.
+
+    Raises:
+        Unusable: the volume does not let us.
+    """
+    if folder.is_dir():
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise Unusable(folder, error.strerror or str(error)) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _named(path: Path, part: Part, have: int) -> Iterator[None]:
+    """The system's errors, as ours."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            volume = os.statvfs(path.parent)
+            free = volume.f_bavail * volume.f_frsize
+            raise NoSpace(path.parent, part.size - have, free, kept=have, reason=reason) from error
+        raise Unusable(path, f"{reason}, after {in_words(have)} of {in_words(part.size)}, which are kept") from error
+
+
+def _taken(lock: int, path: Path) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            return False
+        raise Unusable(path, f"it cannot lock files ({error.strerror}); it needs a volume with flock") from error
+    return True
+
+
+def _holder(lock: int) -> str:
+    return os.pread(lock, 200, 0).decode("utf-8", "replace").strip() or "(unknown)"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
