@@ -152,7 +152,7 @@ def ratio_words(
     )
 
 
-def photos_needed(n: int, ratio: TypicalRatio) -> int | None:
+def photos_needed(n: int, ratio: TypicalRatio, rules: Rules = RULES) -> int | None:
     """Photos that would settle a difference as large as this one four times in five, up to the next 20.
 
     n ((t + 0.84) se / |d|)^2, the usual power formula. None where photos are not what is missing: an allowance for
@@ -162,7 +162,8 @@ def photos_needed(n: int, ratio: TypicalRatio) -> int | None:
     if ratio.allowance > 0 or estimate < 1e-9:
         return None
     error = float(ratio.half_width) / quantile
-    return max(20, 20 * math.ceil(n * ((quantile + 0.84) * error / estimate) ** 2 / 20))
+    photos = n * ((quantile + 0.84) * error / estimate) ** 2
+    return 20 * math.ceil(max(photos, rules.fewest_photos) / 20)
 
 
 # --- rates -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""What session.json says about rows: which file each arm was, what it cost to load, how long the card was lent.
+
+Here: one reading of session.json, ours or a hand-written one beside foreign rows; what it does not say is None and is
+listed as not judged. Not here: the rows (`evidence`), what follows from either (`warnings`).
+
+FactsError
+'- NotASession      the file cannot be read, or is not a JSON object
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+class FactsError(ValueError):
+    """session.json cannot be used."""
+
+    exit_status = 2
+
+
+class NotASession(FactsError):
+    """`path` is no session.json."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; a session file is one JSON object with `arms` and `lease_seconds`"
+
+
+@dataclass(frozen=True)
+class Load:
+    """One load of a model and the image that warmed it up. Seconds; `at` is None where only the cost was noted."""
+
+    model: str
+    seconds: float | None
+    warm_up_s: float | None
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """What was served as one arm. `raw` is all that the file says about it, for "what was fixed"."""
+
+    mmproj: str | None = None
+    engine: str | None = None
+    fingerprint: str | None = None
+    ended: str | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A session file. `arms` are in its order."""
+
+    id: str | None
+    incumbent: str | None
+    ranking_key: str | None
+    lease_seconds: float | None
+    loads: tuple[Load, ...] | None
+    arms: Mapping[str, ArmFacts]
+    watched: bool
+    raw: Mapping[str, Any]
+
+
+def read_facts(path: Path) -> Facts:
+    """Read a session file.
+
+    Raises:
+        NotASession: it is not a JSON object, or cannot be read.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotASession(path, f"cannot be read: {error}") from None
+    except ValueError as error:
+        raise NotASession(path, f"is not JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise NotASession(path, f"holds {type(raw).__name__}")
+    return facts_of(raw)
+
+
+def facts_of(raw: Mapping[str, Any]) -> Facts:
+    """The facts in a session file's object."""
+    named = _arms(raw)
+    shared = _engine(raw)
+    arms = {
+        model: ArmFacts(
+            mmproj=_text(arm, "mmproj", "mmproj_precision", "projector"),
+            engine=_engine(arm) or shared,
+            fingerprint=_text(arm, "fingerprint"),
+            ended=_text(arm, "ended", "failed"),
+            raw=arm,
+        )
+        for model, arm in named.items()
+    }
+    return Facts(
+        id=_text(raw, "id", "session"),
+        incumbent=_text(raw, "incumbent"),
+        ranking_key=_text(raw, "ranking_key"),
+        lease_seconds=_number(raw.get("lease_seconds")),
+        loads=_loads(raw, named),
+        arms=arms,
+        watched=any(raw.get(key) is not None for key in ("contamination", "contamination_samples", "samples")),
+        raw=raw,
+    )
+
+
+def _arms(raw: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    arms = raw.get("arms", raw.get("models"))
+    if isinstance(arms, Mapping):
+        return {str(model): arm if isinstance(arm, Mapping) else {} for model, arm in arms.items()}
+    if isinstance(arms, Sequence) and not isinstance(arms, str):
+        named = [arm if isinstance(arm, Mapping) else {"model": arm} for arm in arms]
+        return {str(name): arm for arm in named if (name := _text(arm, "model", "id", "name")) is not None}
+    return {}
+
+
+def _engine(holder: Mapping[str, Any]) -> str | None:
+    """Image and build as one text: two arms with the same text were answered by the same engine."""
+    engine = holder.get("engine")
+    if isinstance(engine, str):
+        return engine
+    parts = [holder.get("engine_image"), holder.get("engine_build"), holder.get("image"), holder.get("build")]
+    if isinstance(engine, Mapping):
+        parts += [engine.get(key) for key in ("kind", "image", "binary", "build", "version")]
+    told = [str(part) for part in parts if part]
+    return ", ".join(told) or None
+
+
+def _loads(raw: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> tuple[Load, ...] | None:
+    """Loads beside the arms, or under each arm; None where the file says nothing about loads."""
+    found: list[Load] = []
+    told = "loads" in raw
+    for entry in raw.get("loads") or ():
+        found.append(_load(entry, None))
+    for model, arm in arms.items():
+        entries = arm.get("loads", arm.get("cold_load_seconds"))
+        told = told or entries is not None
+        listed = entries if isinstance(entries, Sequence) else [] if entries is None else [entries]
+        found += [_load(entry, model) for entry in listed]
+    return tuple(load for load in found if load.model) if told else None
+
+
+def _load(entry: Any, model: str | None) -> Load:
+    if not isinstance(entry, Mapping):
+        return Load(model or "", _number(entry), None, None)
+    return Load(
+        model=_text(entry, "model", "arm") or model or "",
+        seconds=_number(entry.get("seconds", entry.get("load_seconds"))),
+        warm_up_s=_number(entry.get("warm_up_seconds", entry.get("warmup_seconds"))),
+        at=_time(entry.get("started_at", entry.get("at"))),
+    )
+
+
+def _text(holder: Mapping[str, Any], *names: str) -> str | None:
+    return next((str(holder[name]) for name in names if isinstance(holder.get(name), str | int) and holder[name]), None)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

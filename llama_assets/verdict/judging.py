@@ -1,0 +1,169 @@
+"""From files to a judgement: read, sort into arms, look for flaws, compare, recommend.
+
+Here: the order of these steps and the rule of the recommendation. It works on rows measured anywhere; what they do not
+carry is listed as not judged. Not here: the steps themselves.
+
+JudgingError
+'- NoSuchArm        --incumbent names a model that has no rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from llama_assets.bench.question import Question
+from llama_assets.bench.rows import NoRows, Row, read_rows
+
+from .compare import described, lease, paired, ranking, seconds_pair, valid_pair
+from .evidence import Evidence, gather
+from .facts import Facts, read_facts
+from .judgement import Judgement, ModelFigures, Pair, Quiet, Recommendation, SessionFigures, Warned
+from .statistics import RULES, Rules
+from .unjudged import not_judged
+from .warning_texts import worded
+from .warnings import THRESHOLDS, Seen, Thresholds, drifts, hidden_loads, look, too_marked
+
+SESSION_FILE = "session.json"
+
+
+class JudgingError(ValueError):
+    """The rows cannot be judged as asked."""
+
+    exit_status = 2
+
+
+class NoSuchArm(JudgingError):
+    """The incumbent that was asked for has no rows."""
+
+    def __init__(self, incumbent: str, arms: Sequence[str]) -> None:
+        self.incumbent, self.arms = incumbent, tuple(arms)
+        super().__init__(incumbent, arms)
+
+    def __str__(self) -> str:
+        return f"no row of incumbent {self.incumbent!r}; the rows are of {', '.join(self.arms)}"
+
+
+def judge(
+    paths: Path | Sequence[Path],
+    session: Path | None = None,
+    question: Question | None = None,
+    incumbent: str | None = None,
+    catalog_incumbent: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Judgement:
+    """Judge a session folder, finished or not, or files that together hold the arms.
+
+    `session` is the session.json of the rows; in a session folder its own is read. The incumbent is `incumbent`, else
+    what the session file says, else `catalog_incumbent`, else the first arm. `say` hears what reading the rows has to
+    tell.
+
+    Raises:
+        bench.rows.RowsError: the files are not rows.
+        facts.NotASession: the session file cannot be read.
+        NoSuchArm: `incumbent` has no rows.
+    """
+    given = [paths] if isinstance(paths, Path) else list(paths)
+    beside = [path / SESSION_FILE for path in given if (path / SESSION_FILE).is_file()]
+    file = session or (beside[0] if beside else None)
+    facts = read_facts(file) if file else None
+    rows = read_rows(given, question, say)
+    if not rows:
+        raise NoRows(given[0])
+    return judge_rows(rows, facts, question, incumbent, catalog_incumbent)
+
+
+def judge_rows(
+    rows: Sequence[Row],
+    facts: Facts | None = None,
+    question: Question | None = None,
+    incumbent: str | None = None,
+    catalog_incumbent: str | None = None,
+    rules: Rules = RULES,
+    thresholds: Thresholds = THRESHOLDS,
+) -> Judgement:
+    """The same, of rows at hand. There must be at least one row."""
+    evidence = gather(rows, facts, question)
+    against = _incumbent(evidence, incumbent, catalog_incumbent)
+    hidden = hidden_loads(evidence, thresholds)
+    for model, indices in hidden.items():
+        evidence = evidence.without(model, indices)
+    trends = drifts(evidence, thresholds)
+    candidates = [model for model in evidence.arms if model != against]
+    series = [paired(evidence, against, model, rules) for model in candidates]
+    models = {model: described(evidence, model, rules) for model in [against, *candidates]}
+    held = lease(evidence)
+    seen = Seen(evidence, against, models, series, trends, hidden, held, rules, thresholds)
+    found = [worded(finding) for finding in look(seen)]
+    warnings = tuple(x for x in found if isinstance(x, Warned))
+    pairs: list[Pair] = []
+    for one in series:
+        marked = any(too_marked(evidence.arms[model], thresholds) for model in (one.a, one.b))
+        stopped = marked or any(w.effect == "inconclusive" and w.model == one.b for w in warnings)
+        moved = max(
+            (abs(trends[m].shift) for m in (one.a, one.b) if m in trends and trends[m].fires(thresholds)), default=0.0
+        )
+        notes = tuple(_differs(w) for w in warnings if w.effect == "no_recommendation" and w.model == one.b)
+        pairs.append(seconds_pair(one, len(series), moved, stopped, notes, rules))
+        valid = valid_pair(evidence, against, one.b, len(series), rules)
+        pairs += [valid] if valid else []
+    ranks = tuple(r for a, b in combinations(models, 2) if (r := ranking(evidence, a, b, rules)))
+    return Judgement(
+        models=models,
+        pairs=tuple(pairs),
+        ranking=ranks,
+        warnings=warnings,
+        quiet=tuple(x for x in found if isinstance(x, Quiet)),
+        not_judged=not_judged(evidence, pairs, ranks, warnings),
+        incumbent=against,
+        recommendation=recommended(models, pairs, warnings, against),
+        session=SessionFigures(
+            id=evidence.session,
+            photos=len(evidence.photos),
+            blocks=evidence.blocks,
+            leverage=max((one.leverage for one in series if one.n), default=None),
+            lease=held,
+        ),
+        evidence=evidence,
+    )
+
+
+def _incumbent(evidence: Evidence, asked: str | None, catalog: str | None) -> str:
+    if asked is not None and asked not in evidence.arms:
+        raise NoSuchArm(asked, list(evidence.arms))
+    told = [asked, evidence.facts.incumbent if evidence.facts else None, catalog]
+    return next((model for model in told if model is not None and model in evidence.arms), next(iter(evidence.arms)))
+
+
+def _differs(warned: Warned) -> str:
+    return "projector differs" if warned.code == "mixed_mmproj" else "engine differs"
+
+
+def recommended(
+    models: dict[str, ModelFigures], pairs: Sequence[Pair], warnings: Sequence[Warned], incumbent: str
+) -> Recommendation | None:
+    """The rule, with its reason. None where a warning stops it, or where there is nothing to compare.
+
+    Serve the candidate with the least time among those better on seconds and better or equivalent on valid answers, or
+    better on valid answers and equivalent on seconds; else keep the incumbent.
+    """
+    if any(w.effect == "no_recommendation" for w in warnings) or len(models) < 2:
+        return None
+    by = {(pair.b, pair.metric): pair for pair in pairs}
+    good: list[tuple[float, str, str]] = []
+    for model in models:
+        on_seconds, on_valid = by.get((model, "seconds")), by.get((model, "valid_answers"))
+        if on_seconds is None or on_valid is None or on_seconds.estimate is None:
+            continue
+        words = {on_seconds.verdict, on_valid.verdict}
+        if "better" in words and words <= {"better", "equivalent"}:
+            reason = f"{on_seconds.verdict} on seconds, {on_valid.verdict} on valid answers"
+            good.append((on_seconds.estimate, model, reason))
+    if good:
+        _, model, reason = min(good)
+        return Recommendation(model, reason)
+    return Recommendation(
+        incumbent,
+        "no candidate is better on seconds or valid answers and at least equivalent on the other",
+    )
