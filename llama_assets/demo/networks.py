@@ -29,17 +29,15 @@ RESERVED = 6  # channels of the text network that carry no noise: the constant, 
 
 # Byte tokens make every text writable, so any grammar can be followed one token at a time. The merges, learned from a
 # page of plain English, make a prompt half as long. Ġ is GPT-2's blank.
-MERGES = tuple(
-    pair.replace("+", " ")
-    for pair in (
-        "Ġ+a Ġ+t Ġ+o Ġ+s h+o e+s Ġo+n Ġ+w Ġ+p Ġ+i Ġt+h Ġa+n Ġan+d r+e c+o Ġon+e t+h e+n Ġp+ho Ġpho+t Ġphot+o e+l a+t a+g "
-        "Ġt+o Ġs+ho Ġ+f t+i o+n i+n c+t Ġw+i Ġwi+th Ġth+e Ġi+n Ġ+l Ġ+d u+n ti+on s+t r+i r+a o+u j+e je+ct e+r co+re "
-        "b+ject a+r Ġw+h Ġth+i Ġthi+s Ġth+at Ġt+ra Ġtra+v Ġtrav+el Ġsho+w Ġshow+s Ġsho+r Ġshor+t Ġs+en Ġsen+t Ġsent+en "
-        "Ġsenten+c Ġphoto+s Ġo+r Ġo+bject Ġl+i Ġli+g Ġlig+h Ġligh+t Ġi+t Ġi+m Ġim+ag Ġf+r Ġfr+o Ġfro+m Ġa+t Ġa+re Ġa+c "
-        "Ġac+co Ġacco+un Ġaccoun+t Ġ+ho Ġ+e Ġ+J ĠJ+S ĠJS+O ĠJSO+N w+er s+wer s+i s+e s+core p+tion p+l o+th o+r o+o oo+k "
-        "n+swer n+es l+y in+g i+v es+c esc+ri ar+y ag+s a+y a+c Y+ou A+nswer"
-    ).split()
+LEARNED = (
+    "Ġ+a Ġ+t Ġ+o Ġ+s h+o e+s Ġo+n Ġ+w Ġ+p Ġ+i Ġt+h Ġa+n Ġan+d r+e c+o Ġon+e t+h e+n Ġp+ho Ġpho+t Ġphot+o e+l a+t a+g "
+    "Ġt+o Ġs+ho Ġ+f t+i o+n i+n c+t Ġw+i Ġwi+th Ġth+e Ġi+n Ġ+l Ġ+d u+n ti+on s+t r+i r+a o+u j+e je+ct e+r co+re "
+    "b+ject a+r Ġw+h Ġth+i Ġthi+s Ġth+at Ġt+ra Ġtra+v Ġtrav+el Ġsho+w Ġshow+s Ġsho+r Ġshor+t Ġs+en Ġsen+t Ġsent+en "
+    "Ġsenten+c Ġphoto+s Ġo+r Ġo+bject Ġl+i Ġli+g Ġlig+h Ġligh+t Ġi+t Ġi+m Ġim+ag Ġf+r Ġfr+o Ġfro+m Ġa+t Ġa+re Ġa+c "
+    "Ġac+co Ġacco+un Ġaccoun+t Ġ+ho Ġ+e Ġ+J ĠJ+S ĠJS+O ĠJSO+N w+er s+wer s+i s+e s+core p+tion p+l o+th o+r o+o oo+k "
+    "n+swer n+es l+y in+g i+v es+c esc+ri ar+y ag+s a+y a+c Y+ou A+nswer"
 )
+MERGES = tuple(pair.replace("+", " ") for pair in LEARNED.split())
 CONTROL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>",
     "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",  # around an image in Qwen3-VL
@@ -57,8 +55,8 @@ TEMPLATE = """\
 {% endif -%}
 """
 
-# Words by the place they have in a phrase: "quiet harbor", "narrow street before dawn". A phrase of tokens that may only
-# follow each other this way cannot run on, and a report made of it can be read.
+# Words by the place they have in a phrase: "quiet harbor", "narrow street before dawn". A phrase of tokens that may
+# only follow each other this way cannot run on, and a report made of it can be read.
 PHRASE = (
     "quiet bright misty narrow golden empty busy distant stormy weathered colourful snowy sunlit foggy rocky lonely",
     "harbor village bridge temple market valley beach street tower lake desert forest coast square station garden",
