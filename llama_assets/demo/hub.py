@@ -20,7 +20,7 @@ addresses on a CDN with its own port) and to `hf download`. Use it like this:
         hub.heal()                                               # nothing goes wrong any more
 
         hub.gate("org/m-GGUF", allowed=["hf_friend"]); hub.hide(...); hub.disable(...); hub.rename(old, new)
-        hub.stop(); hub.start()                                  # down, and back on the same port
+        hub.stop(); hub.start()                                  # down, and back on the same ports
         hub.count("cdn"); hub.requests("resolve", of="Q4_K_M")   # what was asked
 
 Offsets count bytes of the file. Faults with a number of times play in the order they were asked for, one a request;
@@ -46,6 +46,7 @@ from typing import Literal
 from llama_assets.demo.hub_http import (
     CdnHandler,
     Fault,
+    Handler,
     HubHandler,
     Link,
     Refusal,
@@ -58,13 +59,17 @@ from llama_assets.demo.hub_repos import Content, Repo, Zeros, content
 
 __all__ = ["Fault", "LoopbackHub", "Request", "Zeros"]
 
+Site = Literal["hub", "cdn"]
+SITES: dict[Site, type[Handler]] = {"hub": HubHandler, "cdn": CdnHandler}
+
 
 class LoopbackHub:
     """The hub: push, break, ask what was requested. `port` and `cdn_port` 0 are any free port."""
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, cdn_port: int = 0, page_rows: int = 1000) -> None:
         self.page_rows = page_rows
-        self._host, self._ports = host, [port, cdn_port]
+        self._host = host
+        self._ports: dict[Site, int] = {"hub": port, "cdn": cdn_port}
         self._repos: dict[str, Repo] = {}
         self._renamed: dict[str, str] = {}
         self._tokens: set[str] = set()
@@ -74,26 +79,27 @@ class LoopbackHub:
         self._link_lasts_s = 3600.0
         self._link_uses: int | None = None
         self._guard = threading.RLock()
-        self._servers: list[Server] = []
+        self._servers: dict[Site, Server] = {}
 
     # -- up and down
 
     def start(self) -> LoopbackHub:
         """Listen on both ports. After `stop` they are the same ports as before."""
-        for index, handler in enumerate((HubHandler, CdnHandler)):
-            server = Server((self._host, self._ports[index]), self, handler)
-            self._ports[index] = server.server_address[1]
-            self._servers.append(server)
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        for site, handler in SITES.items():
+            if site not in self._servers:
+                server = Server((self._host, self._ports[site]), self, handler)
+                self._ports[site] = server.server_address[1]
+                self._servers[site] = server
+                threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
-    def stop(self) -> None:
-        """Go down: open connections end, new ones are refused. What was pushed stays."""
-        while self._servers:
-            server = self._servers.pop()
-            server.shutdown()
-            server.server_close()
-            server.hang_up()
+    def stop(self, *sites: Site) -> None:
+        """Go down, both sites or those named: open connections end, new ones are refused. What was pushed stays."""
+        for site in sites or tuple(SITES):
+            if server := self._servers.pop(site, None):
+                server.shutdown()
+                server.server_close()
+                server.hang_up()
 
     def __enter__(self) -> LoopbackHub:
         return self.start()
@@ -106,11 +112,11 @@ class LoopbackHub:
     @property
     def url(self) -> str:
         """What HF_ENDPOINT is set to."""
-        return f"http://{self._host}:{self._ports[0]}"
+        return f"http://{self._host}:{self._ports['hub']}"
 
     def cdn_url(self, host: str) -> str:
         """Address of the CDN: the name by which the client reached the hub, with the CDN's port."""
-        return f"http://{host.rsplit(':', 1)[0]}:{self._ports[1]}"
+        return f"http://{host.rsplit(':', 1)[0]}:{self._ports['cdn']}"
 
     # -- what is on it
 
@@ -126,7 +132,7 @@ class LoopbackHub:
     ) -> str:
         """Commit on top of a branch (the repo is made if there is none); returns the commit's sha.
 
-        A path stays on disk and must not change while it is served. KeyError: a removed path is not there.
+        A path stays on disk and must not change while its commit is read. KeyError: a removed path is not there.
         """
         contents = {path: content(source) for path, source in (files or {}).items()}
         with self._guard:
@@ -137,9 +143,14 @@ class LoopbackHub:
             return commit.sha
 
     def push_folder(self, repo: str, folder: Path) -> str:
-        """Commit every file below a folder; returns the commit's sha."""
+        """Make main what the folder holds, in one commit if that is a change; returns the commit's sha."""
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        return self.push(repo, {path.relative_to(folder).as_posix(): path for path in paths})
+        files = {path.relative_to(folder).as_posix(): content(path) for path in paths}
+        last = self._repos[repo].find("main") if repo in self._repos else None
+        before = {path: file.content.sha256 for path, file in last.files.items()} if last else {}
+        if last and before == {path: file.sha256 for path, file in files.items()}:
+            return last.sha
+        return self.push(repo, files, remove=before.keys() - files.keys())
 
     def know(self, *tokens: str) -> None:
         """Make these tokens valid. A request with any other token is answered 401."""

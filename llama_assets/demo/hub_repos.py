@@ -60,20 +60,11 @@ class Held:
 
 @dataclass(frozen=True)
 class OnDisk:
-    """A content that stays in its file. The file must not change while it is served."""
+    """A content that stays in its file; size (bytes) and digest (hex) are those at the time of the push."""
 
     path: Path
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.path.stat().st_size
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of all bytes, remembered for as long as the file keeps its size and time."""
-        stat = self.path.stat()
-        return _digest_of_file(self.path, stat.st_size, stat.st_mtime_ns)
+    size: int
+    sha256: str
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         """The bytes [start, end) in pieces of at most 1 MiB."""
@@ -128,7 +119,9 @@ def content(source: bytes | str | os.PathLike[str] | Content) -> Content:
     if isinstance(source, str):
         return Held(source.encode())
     if isinstance(source, os.PathLike):
-        return OnDisk(Path(source).absolute())
+        path = Path(source).absolute()
+        stat = path.stat()
+        return OnDisk(path, stat.st_size, _digest_of_file(path, stat.st_size, stat.st_mtime_ns))
     return source
 
 

@@ -150,7 +150,7 @@ class Ambiguous(HubError):
 
     def __str__(self) -> str:
         return (
-            f"{len(self.candidates)} files are {self.wanted} in {self.repo} at {self.commit[:7]}; "
+            f"more than one {self.wanted} in {self.repo} at {self.commit[:7]}; "
             f"name one by `{self.key}` in the catalog:{listed(self.candidates)}"
         )
 

@@ -179,7 +179,7 @@ def _compared(now: Revision, seen: Revision | None) -> Watched:
     new = {(file.role, file.part): file for file in now.files}
     changed = tuple(
         Change(role, part, old.get((role, part)), new.get((role, part)))
-        for role, part in sorted({*old, *new})
+        for role, part in {**new, **old}  # in the order of selection; what is gone comes last
         if _sha256(old.get((role, part))) != _sha256(new.get((role, part)))
     )
     return Watched(now, moved=seen is None or seen.commit != now.commit, changed=changed)
