@@ -25,6 +25,7 @@ from llama_assets.store.errors import (
     StoreError,
     Unusable,
     WrongBytes,
+    in_words,
 )
 from llama_assets.store.gc import Item, Plan
 from llama_assets.store.header import Fit
@@ -54,6 +55,7 @@ __all__ = [
     "StoreLimits",
     "Unusable",
     "WrongBytes",
+    "in_words",
 ]
 
 _DEFAULTS = StoreLimits()
@@ -79,13 +81,15 @@ class Store:
         """Bytes of this part that are here already, whole or not."""
         return self._blobs.arrived(part)
 
-    def blob(self, part: Part, say: Callable[[str], None] = lambda _: None) -> AbstractContextManager[BlobWriter]:
-        """The only writer of this blob; waiting for another says for whom. See `BlobWriter`.
+    def blob(
+        self, part: Part, say: Callable[[str], None] = lambda _: None, name: str = ""
+    ) -> AbstractContextManager[BlobWriter]:
+        """The only writer of this blob; waiting for another says for whom. `name` is what people call the file.
 
         Raises (on entering):
             Busy, Unusable
         """
-        return self._blobs.writer(part, say)
+        return self._blobs.writer(part, say, name)
 
     def check_space(self, parts: Iterable[Part], reserve_bytes: int | None = None) -> None:
         """Whether what is missing of the whole set fits, with `reserve_bytes` to spare (the limits' if None).

@@ -89,23 +89,23 @@ class Blobs:
     def free(self) -> int:
         """Bytes that may still be written on the volume."""
         make_folder(self.folder)
-        volume = os.statvfs(self.folder)
-        return volume.f_bavail * volume.f_frsize
+        return _free(self.folder)
 
     @contextlib.contextmanager
-    def writer(self, part: Part, say: Say) -> Iterator[BlobWriter]:
+    def writer(self, part: Part, say: Say, name: str) -> Iterator[BlobWriter]:
         """The only writer of this blob, on this machine and on every other that shares the volume's locks.
 
         What an earlier run left is read again and hashed. Whoever holds several blobs takes them in the order of
-        their names, so that two downloads cannot wait for each other.
+        their sha256s, so that two downloads cannot wait for each other. `name` is what people call the file.
 
         Raises:
             Busy: another process held it for longer than `blob_wait_s`.
             Unusable: the volume cannot be written or cannot lock.
         """
-        with self.lock(part.sha256, f"blob {part.sha256[:12]}", self._limits.blob_wait_s, say):
+        name = name or f"blob {part.sha256[:12]}"
+        with self.lock(part.sha256, name, self._limits.blob_wait_s, say):
             make_folder(self.folder)
-            writer = BlobWriter(self, part, self._limits.block_bytes, self._at)
+            writer = BlobWriter(self, part, name, self._limits.block_bytes, self._at)
             try:
                 yield writer
             finally:
@@ -161,18 +161,19 @@ class Blobs:
 class BlobWriter:
     """One blob being written: `have` bytes arrived in order, the next is asked for; `whole` once it has its name."""
 
-    def __init__(self, blobs: Blobs, part: Part, block_bytes: int, at: Callable[[str], None]) -> None:
-        self.part = part
+    def __init__(self, blobs: Blobs, part: Part, name: str, block_bytes: int, at: Callable[[str], None]) -> None:
+        self.part, self._name = part, name
         self.path, self._part_path = blobs.path(part.sha256), blobs.part_path(part.sha256)
         self._at = at
         self._file: int | None = None
-        self._digest = hashlib.sha256()
-        self.have = part.size
+        self._digest, self.have = hashlib.sha256(), 0
         self.whole = blobs.has(part.sha256, part.size)
-        if not self.whole:
-            with _named(self._part_path, part, 0):
+        if self.whole:
+            self.have = part.size
+        else:
+            with self._errors_told():
                 self._file = os.open(self._part_path, os.O_RDWR | os.O_CREAT, 0o644)
-                self.have = self._read_again(block_bytes)
+                self._read_again(block_bytes)
         self.resumed_at = self.have
 
     def write(self, block: bytes | memoryview) -> None:
@@ -184,11 +185,9 @@ class BlobWriter:
         """
         assert self._file is not None, "the blob is whole, or its writer closed"
         if self.have + len(block) > self.part.size:
-            raise StoreError(
-                f"more than the {self.part.size} bytes of {self.part.sha256[:12]} arrived; the rest is not written"
-            )
+            raise StoreError(f"{self._name}: more than its {self.part.size} bytes arrived; the rest is not written")
         view, offset = memoryview(block), self.have
-        with _named(self._part_path, self.part, self.have):
+        with self._errors_told():
             try:
                 while view:  # a write just before the end of the volume is short
                     written = os.pwrite(self._file, view, offset)
@@ -216,13 +215,11 @@ class BlobWriter:
             return self.path
         assert self._file is not None, "the writer is closed"
         if self.have != self.part.size:
-            raise StoreError(
-                f"{self.part.sha256[:12]} has {self.have} of {self.part.size} bytes and cannot be finished"
-            )
+            raise StoreError(f"{self._name} has {self.have} of {self.part.size} bytes and cannot be finished")
         if (found := self._digest.hexdigest()) != self.part.sha256:
             self.restart()
-            raise WrongBytes(self.part.sha256, found, self.part.size)
-        with _named(self._part_path, self.part, self.have):
+            raise WrongBytes(self._name, self.part.sha256, found, self.part.size)
+        with self._errors_told():
             os.fchmod(self._file, 0o644)  # the engine may run as another user
             os.fsync(self._file)
             self._at("blob verified")
@@ -239,15 +236,27 @@ class BlobWriter:
             os.close(self._file)
             self._file = None
 
-    def _read_again(self, block_bytes: int) -> int:
+    def _read_again(self, block_bytes: int) -> None:
         assert self._file is not None
         if os.fstat(self._file).st_size > self.part.size:
             os.ftruncate(self._file, 0)
-        have, block = 0, memoryview(bytearray(block_bytes))
-        while count := os.preadv(self._file, [block], have):
+        block = memoryview(bytearray(block_bytes))
+        while count := os.preadv(self._file, [block], self.have):
             self._digest.update(block[:count])
-            have += count
-        return have
+            self.have += count
+
+    @contextlib.contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """The system's errors, as ours."""
+        try:
+            yield
+        except OSError as error:
+            reason, folder = error.strerror or str(error), self._part_path.parent
+            if error.errno in _FULL:
+                wanted = self.part.size - self.have
+                raise NoSpace(folder, wanted, _free(folder), 0, self.have, f"{self._name}: {reason}") from error
+            kept = f", after {in_words(self.have)} of {in_words(self.part.size)}, which are kept" if self.have else ""
+            raise Unusable(self._part_path, f"{reason}{kept}") from error
 
 
 def make_folder(folder: Path) -> None:
@@ -274,18 +283,9 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@contextlib.contextmanager
-def _named(path: Path, part: Part, have: int) -> Iterator[None]:
-    """The system's errors, as ours."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            volume = os.statvfs(path.parent)
-            free = volume.f_bavail * volume.f_frsize
-            raise NoSpace(path.parent, part.size - have, free, kept=have, reason=reason) from error
-        raise Unusable(path, f"{reason}, after {in_words(have)} of {in_words(part.size)}, which are kept") from error
+def _free(folder: Path) -> int:
+    volume = os.statvfs(folder)
+    return volume.f_bavail * volume.f_frsize
 
 
 def _taken(lock: int, path: Path) -> bool:

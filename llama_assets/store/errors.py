@@ -63,20 +63,22 @@ class BadHeader(StoreError):
 class WrongBytes(StoreError):
     """A whole body arrived and hashes to something else; the part file was emptied."""
 
+    name: str
     sha256: str
     found: str
     size: int
 
     def __str__(self) -> str:
         return (
-            f"all {in_words(self.size)} arrived but their sha256 is {self.found}, promised was {self.sha256}; they "
-            "were thrown away. Try again; if it stays so, a proxy or mirror between here and the Hub serves wrong bytes"
+            f"{self.name}: all {in_words(self.size)} arrived but their sha256 is {self.found}, promised was "
+            f"{self.sha256}; they were thrown away. Try again; if it stays so, a proxy or mirror between here and the "
+            "Hub serves wrong bytes"
         )
 
 
 @dataclass(eq=False)
 class NoSpace(StoreError):
-    """The volume cannot take what is asked. Sizes in bytes; `reason` is the system's own word if a write failed."""
+    """The volume cannot take what is asked. Sizes in bytes; `reason` is what the system refused, if a write failed."""
 
     folder: Path
     wanted: int

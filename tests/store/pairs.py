@@ -31,23 +31,24 @@ def model_gguf(
     split: tuple[int, int] | None = None,
 ) -> Path:
     """A text model with about `size` bytes of tensor data; `split` is (split.no, split.count)."""
-    writer = GGUFWriter(str(path), arch)
-    writer.add_file_type(15)
-    writer.add_context_length(context)
-    writer.add_embedding_length(width)
-    writer.add_block_count(2)
-    if arch == "qwen3vl":
-        writer.add_num_deepstack_layers(DEEPSTACK)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([f"token{number}" for number in range(vocabulary)])
-    writer.add_token_scores([0.5] * vocabulary)
-    writer.add_chat_template("{{ messages }}")
+    writer = _model_writer(path, arch, width, context, vocabulary)
     if split:
         writer.add_uint16("split.no", split[0])
         writer.add_uint16("split.count", split[1])
     _tensor(writer, "token_embd.weight", (max(size // 2 // width, 1), width), np.float16, seed)
     _tensor(writer, "output_norm.weight", (width,), np.float32, seed + 1)
     return _write(writer, path)
+
+
+def bare_header(path: Path, *, tensor_bytes: int, vocabulary: int = 100) -> Path:
+    """The header of a model with one tensor of so many bytes, which are not written: zeros may follow."""
+    writer = _model_writer(path, "qwen3vl", WIDTH, 4096, vocabulary)
+    writer.add_tensor_info("token_embd.weight", (tensor_bytes // 2 // WIDTH, WIDTH), np.dtype(np.float16), tensor_bytes)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    return path
 
 
 def mmproj_gguf(path: Path, *, width: int = WIDTH, deepstack: int = DEEPSTACK, seed: int = 0) -> Path:
@@ -94,6 +95,21 @@ def published(store: Store, folder: Path, model: str = "m", seed: int = 0) -> st
         put(store, part, path)
     store.publish(model, fingerprint(f"{model}{seed}"), parts, source=f"org/{model}@{seed}")
     return fingerprint(f"{model}{seed}")
+
+
+def _model_writer(path: Path, arch: str, width: int, context: int, vocabulary: int) -> GGUFWriter:
+    writer = GGUFWriter(str(path), arch)
+    writer.add_file_type(15)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(2)
+    if arch == "qwen3vl":
+        writer.add_num_deepstack_layers(DEEPSTACK)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([f"token{number}" for number in range(vocabulary)])
+    writer.add_token_scores([0.5] * vocabulary)
+    writer.add_chat_template("{{ messages }}")
+    return writer
 
 
 def _tensor(writer: GGUFWriter, name: str, shape: tuple[int, ...], kind: type, seed: int) -> None:

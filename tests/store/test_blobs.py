@@ -107,7 +107,7 @@ def test_a_complete_part_needs_no_more_bytes(store: Store) -> None:
 
 def test_a_writer_takes_no_more_bytes_than_the_blob_has(store: Store) -> None:
     part = part_of(DATA)
-    with store.blob(part) as writer, pytest.raises(StoreError, match="more than the 256000 bytes"):
+    with store.blob(part) as writer, pytest.raises(StoreError, match="more than its 256000 bytes"):
         writer.write(DATA + b"!")
 
 
@@ -237,7 +237,7 @@ with Store(Path({str(tmp_path)!r})).blob(Part("model", 1, 1, "a" * 64, 500_000))
         print(writer.have, error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("100000 File too large")
+    assert done.stdout.startswith("100000 blob aaaaaaaaaaaa: File too large in ")
     assert (tmp_path / "blobs" / f"{'a' * 64}.part").stat().st_size == 100_000
 
 

@@ -24,7 +24,7 @@ left = nth
 def at(reached):
     global left
     left -= reached == step
-    if left == 0:
+    if reached == step and left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
 store = Store(Path(root), at=at)
