@@ -178,6 +178,15 @@ def test_whatever_goes_wrong_before_the_first_byte_is_an_error_of_ours(
     assert not any(request.query.get("key", ["(none)"])[0] in str(error) for request in site.requests("cdn"))
 
 
+def test_the_environments_proxy_is_taken_for_bodies_too_and_its_exceptions_are_kept(
+    hub: Hub, pinned: Revision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert type(read(hub, pinned)[1]) is HubDown
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert read(hub, pinned)[0] == CONTENT
+
+
 def test_one_call_is_one_attempt(site: LoopbackHub, hub: Hub, pinned: Revision) -> None:
     site.fail(503, on="cdn", times=None)
     assert type(read(hub, pinned)[1]) is ServerError
