@@ -43,12 +43,13 @@ def render_text(j: Judgement, width: int = 80) -> str:
         shared = next(pair.level for pair in j.pairs if pair.metric == "seconds")
         lines += [f"seconds against {j.incumbent}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"]
         lines += [*plot, ""]
-    for warned in j.warnings:
+    for place, warned in enumerate(j.warnings, 1):
         stop = "STOP" if warned.effect == "no_recommendation" else "warn"
         lines.append(f"{stop} {warned.code}" + (f"  {warned.model}" if warned.model else ""))
         lines += _wrapped(warned.detail, width, "     ")
         lines += _wrapped(f"effect: {effect_text(warned)}", width, "     ")
-        lines += _wrapped(f"-> {warned.todo}", width, "     ", "        ")
+        if place == len(j.warnings) or j.warnings[place].todo != warned.todo:  # said once for all arms it is about
+            lines += _wrapped(f"-> {warned.todo}", width, "     ", "        ")
     if not j.warnings:
         lines.append(f"no warnings ({plural(len(j.quiet), 'check')})")
     what, why = recommendation_text(j)

@@ -113,8 +113,8 @@ def _cold(found: Finding) -> Said:
     f: Values = found.figures
     source = "The rows say so" if f["recorded"] else "Their seconds say so"
     return (
-        f"{plural(f['rows'], 'answer')} hold the load of the model: up to {seconds(f['slowest_s'])} s, "
-        f"{f['times']:.1f} times the arm's median. {source}.",
+        f"{plural(f['rows'], 'answer holds', 'answers hold')} the load of the model: up to {seconds(f['slowest_s'])} s,"
+        f" {f['times']:.1f} times the arm's median. {source}.",
         "Send one image after each load before counting; a session of `llama-assets` does.",
     )
 

@@ -201,14 +201,14 @@ def drift(seen: Seen) -> Iterator[Finding]:
     for model, found in firing.items():
         pairs = [s for s in seen.series if model in (s.a, s.b) and s.n >= seen.rules.fewest_for_interval]
         leverage = max((s.leverage for s in pairs), default=None)
-        gaps = [abs(float(np.median(s.d))) for s in pairs]
+        gaps = [float(np.median(s.d)) for s in pairs]
         figures = {
             "shift": math.expm1(found.shift),
             "p": found.p,
             "p_limit": found.limit,
             "leverage": leverage,
             "can_move": None if leverage is None else math.expm1(abs(found.shift) * leverage),
-            "smallest_gap": math.expm1(min(gaps)) if gaps else None,
+            "smallest_gap": abs(math.expm1(min(gaps, key=abs))) if gaps else None,
         }
         widened = leverage is not None and leverage > seen.rules.free_leverage
         yield Finding("drift", model, figures, "interval_widened" if widened else "none")

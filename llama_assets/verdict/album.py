@@ -1,0 +1,132 @@
+"""Photos in a report: where the arms disagree most, and each arm's best and worst.
+
+A photo is private: its number is always told, its name, thumbnail and captions only in the HTML report, and there only
+if asked for. Answers are foreign text: cut at 120 characters, escaped by the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .evidence import Evidence, Floats
+from .judgement import Judgement
+
+SHOWN = 6
+CAPTION = 120
+LARGEST_THUMBNAIL = 40_000  # bytes; anything larger was not made for this
+CAPTIONS = ("suggested_caption", "caption", "description", "primary_subject")
+
+
+def disagreements(j: Judgement, folder: Path | None, private: bool, shown: int = SHOWN) -> list[dict[str, Any]]:
+    """The photos with the widest spread of middle ranks between arms; empty with one arm or without scores.
+
+    Raw scores would only show that the arms use different scales.
+    """
+    arms = [j.evidence.arms[model] for model in j.models if np.isfinite(j.evidence.arms[model].score).any()]
+    if len(arms) < 2:
+        return []
+    ranks = np.full((len(arms), len(j.evidence.photos)), np.nan)
+    best, worst = ranks.copy(), ranks.copy()
+    for index, arm in enumerate(arms):
+        middle, first, last = middle_ranks(arm.score)
+        ranks[index, arm.photo], best[index, arm.photo], worst[index, arm.photo] = middle, first, last
+    everywhere = np.flatnonzero(np.isfinite(ranks).all(axis=0))
+    spread = ranks[:, everywhere].max(axis=0) - ranks[:, everywhere].min(axis=0)
+    pictures = thumbnails(j.evidence, folder) if private else {}
+    found = []
+    for place in np.argsort(-spread, kind="stable")[:shown]:
+        photo = int(everywhere[place])
+        cells = []
+        for index, arm in enumerate(arms):
+            row = int(np.flatnonzero(arm.photo == photo)[0])
+            low, high = int(best[index, photo]), int(worst[index, photo])
+            cells.append(
+                {
+                    "model": arm.model,
+                    "score": f"{arm.score[row]:g}",
+                    "rank": str(low) if low == high else f"{low} to {high}",
+                    "says": caption(arm.rows[row].answer_json) if private else "",
+                }
+            )
+        name = j.evidence.photos[photo]
+        label = f"Photo {photo + 1}" + (f" · {name}" if private else "")
+        apart = f"{spread[place]:.0f} ranks apart"
+        found.append({"label": label, "apart": apart, "src": pictures.get(name), "cells": cells})
+    return found
+
+
+def middle_ranks(scores: Floats) -> tuple[Floats, Floats, Floats]:
+    """Rank of each score, 1 the highest: the middle of its ties, the first and the last of them. NaN stays NaN."""
+    known = scores[np.isfinite(scores)]
+    first = np.array([np.nan if np.isnan(s) else (known > s).sum() + 1 for s in scores], dtype=float)
+    tied = np.array([np.nan if np.isnan(s) else (known == s).sum() for s in scores], dtype=float)
+    return first + (tied - 1) / 2, first, first + tied - 1
+
+
+def caption(answer_json: str | None) -> str:
+    """What an answer says of its photo, in one line; empty where it says nothing we know."""
+    answer = json.loads(answer_json) if answer_json else None
+    if not isinstance(answer, dict):
+        return ""
+    said = next((answer[key] for key in CAPTIONS if isinstance(answer.get(key), str)), "")
+    line = " ".join(said.split())
+    return line if len(line) <= CAPTION else line[: CAPTION - 1] + "…"
+
+
+def thumbnails(evidence: Evidence, folder: Path | None) -> Mapping[str, str]:
+    """data: addresses by photo, of the thumbnails in the session folder that session.json names."""
+    if folder is None or evidence.facts is None:
+        return {}
+    files = thumbnail_files(evidence.facts.raw)
+    found = {}
+    for name in evidence.photos:
+        path = folder / files[name] if name in files else None
+        if path is None or path.suffix.lower() not in (".jpg", ".jpeg") or not path.is_file():
+            continue
+        if path.resolve().is_relative_to(folder.resolve()) and path.stat().st_size <= LARGEST_THUMBNAIL:
+            found[name] = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
+    return found
+
+
+def thumbnail_files(raw: Mapping[str, Any]) -> Mapping[str, str]:
+    """Path of each photo's thumbnail below the session folder: named, or `thumbs/<n>.jpg` in the order of the list."""
+    named = raw.get("thumbnails")
+    if isinstance(named, Mapping):
+        return {str(photo): str(path) for photo, path in named.items()}
+    photos = raw.get("photos")
+    if isinstance(photos, Mapping):
+        photos = photos.get("names", photos.get("photos"))
+    files = {}
+    for number, photo in enumerate(photos if isinstance(photos, list) else (), 1):
+        name = photo.get("name", photo.get("photo")) if isinstance(photo, Mapping) else photo
+        path = photo.get("thumbnail") if isinstance(photo, Mapping) else None
+        files[str(name)] = str(path or f"thumbs/{number}.jpg")
+    return files
+
+
+def worst_and_best(j: Judgement, model: str, n: int = 5) -> list[dict[str, str | int | float]]:
+    """An arm's photos with the highest and lowest scores, for a table: number and figures, no name, no caption.
+
+    Sorted best first; without scores the slowest and quickest. Keys: `photo` (number), `place` (`best` or `worst`),
+    `score`, `seconds`, `valid`; what is not known is left out.
+    """
+    arm = j.evidence.arms[model]
+    key = arm.score if np.isfinite(arm.score).any() else -arm.seconds
+    known = np.flatnonzero(np.isfinite(key))
+    order = known[np.argsort(-key[known], kind="stable")].tolist()
+    n = min(n, len(order) // 2) if len(order) > 1 else len(order)
+    picked = [("best", row) for row in order[:n]] + [("worst", row) for row in order[len(order) - n :] if n]
+    table: list[dict[str, str | int | float]] = []
+    for place, row in picked:
+        entry: dict[str, str | int | float] = {"photo": int(arm.photo[row]) + 1, "place": place}
+        for name, value in (("score", arm.score[row]), ("seconds", arm.seconds[row]), ("valid", arm.valid[row])):
+            if np.isfinite(value):
+                entry[name] = int(value) if name == "valid" else round(float(value), 3)
+        table.append(entry)
+    return table
