@@ -91,8 +91,8 @@ class Store:
         """
         return self._blobs.writer(part, say, name)
 
-    def check_space(self, parts: Iterable[Part], reserve_bytes: int | None = None) -> None:
-        """Whether what is missing of the whole set fits, with `reserve_bytes` to spare (the limits' if None).
+    def check_space(self, parts: Iterable[Part], reserve_bytes: int) -> None:
+        """Whether what is missing of the whole set fits, with `reserve_bytes` to spare.
 
         Raises:
             NoSpace
@@ -160,6 +160,15 @@ class Store:
             NotPublished: the model has no current set.
         """
         return _verify.verify(self._blobs, self._served(model), tick)
+
+    def read_headers(self, model: str, context: int | None = None) -> Facts:
+        """What the headers of `current` say now; quick, the tensors are not read.
+
+        Raises:
+            NotPublished: the model has no current set. Damaged: a file is gone.
+            BadHeader: a file is not what it should be, or holds less than `context` tokens.
+        """
+        return self._sets.read_headers(self._served(model).parts, context)
 
     def warm(self, model: str) -> int:
         """Ask the kernel to read `current` into memory; returns the bytes asked for. Raises NotPublished."""

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ class StoreLimits:
     """The store's numbers. Tests shorten them."""
 
     block_bytes: int = 1 << 20
-    reserve_bytes: int = 256 << 20  # left free on the volume by a download
     blob_wait_s: float = 6 * 3600.0  # for another download of the same blob: hours on a slow line
     store_wait_s: float = 60.0  # for another publish, promotion or gc: these take moments
     look_every_s: float = 0.5
@@ -73,18 +71,17 @@ class Blobs:
             part.size if self.has(part.sha256, part.size) else min(_size(self.part_path(part.sha256)) or 0, part.size)
         )
 
-    def check_space(self, parts: Iterable[Part], reserve_bytes: int | None = None) -> None:
+    def check_space(self, parts: Iterable[Part], reserve_bytes: int) -> None:
         """Whether the volume can take what is still missing of the whole set, and stay usable.
 
         Raises:
             NoSpace: naming what is wanted, what is free and what is kept.
         """
-        reserve = self._limits.reserve_bytes if reserve_bytes is None else reserve_bytes
         each = {part.sha256: part for part in parts}.values()
         arrived = sum(self.arrived(part) for part in each)
         wanted, free = sum(part.size for part in each) - arrived, self.free()
-        if wanted and wanted + reserve > free:
-            raise NoSpace(self.folder, wanted, free, reserve=reserve, kept=arrived)
+        if wanted and wanted + reserve_bytes > free:
+            raise NoSpace(self.folder, wanted, free, reserve=reserve_bytes, kept=arrived)
 
     def free(self) -> int:
         """Bytes that may still be written on the volume."""
@@ -130,7 +127,7 @@ class Blobs:
             self._wait(lock, path, what, wait_s, say)
             os.ftruncate(lock, 0)
             with contextlib.suppress(OSError):  # a full volume: waiting processes then read "(unknown)"
-                os.pwrite(lock, f"{socket.gethostname()} process {os.getpid()}\n".encode(), 0)
+                os.pwrite(lock, f"{os.uname().nodename} process {os.getpid()}\n".encode(), 0)
             yield
         finally:
             os.close(lock)

@@ -105,9 +105,9 @@ class Sets:
                 raise Damaged(self._blobs.path(part.sha256), "is not here whole", f"materialize gguf/{model} again")
         with self.locked():
             if not self._is_whole(model, fingerprint, parts):
-                facts = self._facts(parts)
+                facts = self.read_headers(parts, context)
+                _check_fit(facts.fit)
                 self._at("headers checked")
-                _check_context(parts[0], facts, context)
                 with writing(folder):
                     self._build(folder, fingerprint, parts, facts, source)
                 self._at("set named")
@@ -137,6 +137,34 @@ class Sets:
             raise Damaged(manifest, f"cannot be read ({error!r})", way_out) from error
         size = sum({part.sha256: part.size for part in parts}.values())
         return Published(model, fingerprint, folder, *files, size, parts, facts, source, published_at)
+
+    def read_headers(self, parts: Sequence[Part], context: int | None = None) -> Facts:
+        """What the blobs' headers say now. A projector that does not fit is a fact here, `publish` refuses it.
+
+        Raises:
+            BadHeader: a file is not what its part says, or holds less than `context` tokens. Damaged: one is gone.
+        """
+        headers = {}
+        for part in parts:
+            path = self._blobs.path(part.sha256)
+            try:
+                headers[part] = header.check(path, file_name(part))
+            except OSError as error:
+                raise Damaged(path, f"cannot be read ({error.strerror})", "materialize its model again") from error
+            _check_role(part, headers[part])
+        first = {part.role: read for part, read in reversed(headers.items())}
+        model, mmproj = first["model"], first["mmproj"]
+        facts = Facts(
+            architecture=model.architecture,
+            context_length=model.context_length,
+            block_count=model.number("{arch}.block_count"),
+            file_type=model.file_type,
+            projector=mmproj.projector,
+            mmproj_file_type=mmproj.file_type,
+            fit=header.projector_fits(model, mmproj),
+        )
+        _check_context(parts[0], facts, context)
+        return facts
 
     def models(self) -> list[str]:
         """Every model that has a folder here."""
@@ -171,25 +199,6 @@ class Sets:
             link.resolve() == self._blobs.path(part.sha256).resolve() for link, part in zip(links, parts, strict=True)
         )
         return leads and published.parts == tuple(parts)
-
-    def _facts(self, parts: Sequence[Part]) -> Facts:
-        headers = {part: header.check(self._blobs.path(part.sha256), file_name(part)) for part in parts}
-        for part, read in headers.items():
-            _check_role(part, read)
-        first = {part.role: read for part, read in reversed(headers.items())}
-        model, mmproj = first["model"], first["mmproj"]
-        fit = header.projector_fits(model, mmproj)
-        if fit.fits is False:
-            raise BadHeader("mmproj.gguf", f"is another model's: {fit.why}", "name the right projector in the catalog")
-        return Facts(
-            architecture=model.architecture,
-            context_length=model.context_length,
-            block_count=model.number("{arch}.block_count"),
-            file_type=model.file_type,
-            projector=mmproj.projector,
-            mmproj_file_type=mmproj.file_type,
-            fit=fit,
-        )
 
     def _build(self, folder: Path, fingerprint: str, parts: Sequence[Part], facts: Facts, source: str) -> None:
         aside = folder.with_name(f".{fingerprint}.tmp")
@@ -266,6 +275,11 @@ def _check_context(part: Part, facts: Facts, asked: int | None) -> None:
         raise BadHeader(
             file_name(part), f"holds {facts.context_length} tokens of context, the catalog asks for {asked}", way_out
         )
+
+
+def _check_fit(fit: Fit) -> None:
+    if fit.fits is False:
+        raise BadHeader("mmproj.gguf", f"is another model's: {fit.why}", "name the right projector in the catalog")
 
 
 def _folders(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 
 from llama_assets.store import BlobWriter, Busy, NoSpace, Part, Store, StoreError, StoreLimits, Unusable, WrongBytes
 
-QUICK = StoreLimits(block_bytes=64 << 10, reserve_bytes=0, look_every_s=0.01)
+QUICK = StoreLimits(block_bytes=64 << 10, look_every_s=0.01)
 
 
 def part_of(data: bytes) -> Part:
@@ -170,17 +170,17 @@ def test_space_is_checked_over_the_whole_set_and_counts_what_is_here(store: Stor
     free = os.statvfs(store.root.parent).f_bavail * os.statvfs(store.root.parent).f_frsize
     half = free // 2
     first, second = Part("model", 1, 1, "a" * 64, half), Part("mmproj", 1, 1, "b" * 64, half + (1 << 30))
-    store.check_space([first])
-    store.check_space([first, first])  # one blob is needed once
+    store.check_space([first], 0)
+    store.check_space([first, first], 0)  # one blob is needed once
     with pytest.raises(NoSpace) as error:
-        store.check_space([first, second])
+        store.check_space([first, second], 0)
     assert "GB still to write" in str(error.value) and "free" in str(error.value)
     with pytest.raises(NoSpace, match="a reserve of"):
-        store.check_space([first], reserve_bytes=half + (1 << 30))
+        store.check_space([first], half + (1 << 30))
     part = store.root / "blobs" / f"{'b' * 64}.part"
     with part.open("wb") as file:
         file.truncate(half + (1 << 30))
-    store.check_space([first, second])
+    store.check_space([first, second], 0)
 
 
 def test_a_set_that_is_here_needs_no_space(store: Store) -> None:
@@ -188,7 +188,7 @@ def test_a_set_that_is_here_needs_no_space(store: Store) -> None:
     with store.blob(part) as writer:
         writer.write(DATA)
         writer.finish()
-    store.check_space([part], reserve_bytes=1 << 60)
+    store.check_space([part], 1 << 60)
 
 
 @pytest.fixture

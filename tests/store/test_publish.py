@@ -250,6 +250,22 @@ def test_every_file_of_current_is_read_again_by_verify(store: Store, tmp_path: P
     assert store.verify("m") == []
 
 
+def test_the_headers_of_current_can_be_read_again(store: Store, tmp_path: Path) -> None:
+    store.promote("m", published(store, tmp_path))
+    current = store.current("m")
+    assert current is not None
+    assert store.read_headers("m", context=4096) == current.facts
+    with pytest.raises(BadHeader, match="asks for 8192"):
+        store.read_headers("m", context=8192)
+    blob = current.mmproj_file.resolve()
+    blob.write_bytes(b"<html>")
+    with pytest.raises(BadHeader, match=r"mmproj.gguf: is not a GGUF"):
+        store.read_headers("m")
+    blob.unlink()
+    with pytest.raises(Damaged, match="cannot be read"):
+        store.read_headers("m")
+
+
 def test_warming_asks_for_the_whole_set(store: Store, tmp_path: Path) -> None:
     store.promote("m", published(store, tmp_path))
     current = store.current("m")
