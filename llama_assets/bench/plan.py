@@ -63,7 +63,7 @@ class Plan:
         }
 
 
-def plan(arms: Sequence[str], photos: Sequence[str], blocks: int, seed: int) -> Plan:
+def mirrored_plan(arms: Sequence[str], photos: Sequence[str], blocks: int, seed: int) -> Plan:
     """Deal the photos, shuffled by the seed, into `blocks` blocks that differ by at most one photo.
 
     The result depends on the names, not on their order in `photos`. With fewer photos than blocks there are fewer

@@ -222,14 +222,14 @@ def read_rows(
 def derive(row: Row, question: Question | None = None) -> Row:
     """The row with `answer_json` and, given a question, `schema_valid` filled in where they were empty."""
     answer_json, valid = row.answer_json, row.schema_valid
-    if row.answer_text is not None and (answer_json is None or valid is None):
+    if row.status in ("error", "timeout"):  # a part of an answer is none
+        valid = False if valid is None and question is not None else valid
+    elif row.answer_text is not None and (answer_json is None or valid is None):
         judged = judge_answer(row.answer_text, question)
         answer_json = judged.answer_json if answer_json is None else answer_json
         valid = judged.schema_valid if valid is None else valid
     elif valid is None and question is not None and answer_json is not None:
         valid = judge_answer(answer_json, question).schema_valid
-    if question is not None and row.status in ("error", "timeout") and row.schema_valid is None:
-        valid = False
     if (answer_json, valid) == (row.answer_json, row.schema_valid):
         return row
     return dataclasses.replace(row, answer_json=answer_json, schema_valid=valid)

@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from llama_assets.bench.plan import Plan, plan
+from llama_assets.bench.plan import Plan, mirrored_plan
 
 
 def made(arms: int, photos: int, blocks: int, seed: int = 1) -> Plan:
-    return plan([f"m{n}" for n in range(arms)], [f"p{n}" for n in range(photos)], blocks, seed)
+    return mirrored_plan([f"m{n}" for n in range(arms)], [f"p{n}" for n in range(photos)], blocks, seed)
 
 
 SIZES = list(itertools.product(range(1, 6), (1, 2, 3, 7, 30, 101), range(1, 9)))
@@ -53,9 +53,9 @@ def test_three_arms_take_turns_as_the_design_says() -> None:
 
 def test_the_seed_and_the_names_alone_decide_the_order() -> None:
     names = [f"p{n}" for n in range(40)]
-    one = plan(["a", "b"], names, 4, 1)
-    assert one == plan(["a", "b"], names[::-1], 4, 1)
-    assert one.blocks != plan(["a", "b"], names, 4, 2).blocks
+    one = mirrored_plan(["a", "b"], names, 4, 1)
+    assert one == mirrored_plan(["a", "b"], names[::-1], 4, 1)
+    assert one.blocks != mirrored_plan(["a", "b"], names, 4, 2).blocks
     assert [photo for block in one.blocks for photo in block] != sorted(names)
 
 
@@ -71,4 +71,4 @@ def test_the_seed_and_the_names_alone_decide_the_order() -> None:
 )
 def test_a_plan_that_makes_no_sense_is_refused(arms: list[str], photos: list[str], blocks: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        plan(arms, photos, blocks, 1)
+        mirrored_plan(arms, photos, blocks, 1)

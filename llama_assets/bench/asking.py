@@ -1,0 +1,113 @@
+"""What this room needs of an engine, as protocols: `engine` knows nothing of them, and `tasks` joins the two.
+
+In: an `Ask` (one photo, one question). Out: a `Reply`, whatever happened. How it is sent (streamed, temperature 0,
+thinking off, nothing from the cache) is the engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request. At most one of `grammar` (GBNF) and `json_schema` (for `response_format`) is set."""
+
+    prompt: str
+    image_jpeg: bytes
+    max_tokens: int
+    timeout_s: float
+    grammar: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+
+
+class Reply(Protocol):
+    """What came of an Ask. Numbers that the engine did not say are None."""
+
+    @property
+    def status(self) -> Literal["ok", "error", "timeout"]:
+        """How the request ended."""
+
+    @property
+    def seconds(self) -> float:
+        """From sending to the last byte, as the client saw it."""
+
+    @property
+    def text(self) -> str:
+        """The answer, or what had come of it."""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """`stop`, or `length` for a cut answer."""
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens of prompt and image."""
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """Tokens of the answer."""
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens that came from the engine's cache."""
+
+    @property
+    def prompt_seconds(self) -> float | None:
+        """Seconds the engine read prompt and image."""
+
+    @property
+    def generation_seconds(self) -> float | None:
+        """Seconds the engine wrote."""
+
+    @property
+    def error(self) -> str | None:
+        """`Class: sentence` when the status is not ok."""
+
+
+class Load(Protocol):
+    """A model was loaded."""
+
+    @property
+    def seconds(self) -> float:
+        """Until it was ready."""
+
+    @property
+    def cold(self) -> bool:
+        """False when it was ready before."""
+
+
+class Running(Protocol):
+    """A model that the engine holds."""
+
+    @property
+    def model(self) -> str:
+        """Its id in the catalog, or the engine's name for a model that is not ours."""
+
+    @property
+    def state(self) -> str:
+        """`ready`, or what it is doing instead."""
+
+
+class About(Protocol):
+    """A dataclass with what the engine says of itself; all of it goes to session.json."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Engine(Protocol):
+    """Something that loads a model and answers. One model is loaded at a time."""
+
+    def load(self, model: str) -> Load:
+        """Load the model and wait until it is ready. Raises the engine's own error when it cannot."""
+
+    def ask(self, model: str, ask: Ask) -> Reply:
+        """Ask; never raises for the engine's troubles."""
+
+    def running(self) -> Sequence[Running]:
+        """What is loaded now."""
+
+    def about(self, model: str) -> About:
+        """Kind, build, image of what answers as `model`."""

@@ -1,0 +1,144 @@
+"""A canary for each arm: two cheap answers that show a hopeless one before it costs an hour of a lent card.
+
+Here: whether the model answers at all, keeps its thinking to itself, stops by itself, is fast enough, and whether the
+engine really holds it to a schema: the probe's only legal answer is a word that no model would say freely, because
+engines fall back to free text without a word. Not here: loading (`session`), scores (`verdict`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from .asking import Ask, Reply
+from .question import Question, judge_answer
+
+PROBE_WORD = "vexilquorn-83"
+THINKING = re.compile(r"</?think(ing)?>|<\|channel\|>|\[THINK\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CanaryLimits:
+    """What counts as hopeless."""
+
+    probe_max_tokens: int = 64
+    tokens_per_second: float = 1.0  # fewer is a model beside the GPU, or on one without a path for it
+    least_tokens: int = 8  # fewer tell nothing about speed
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What the canary saw. `reason` is why the arm is hopeless, None when it is not; None elsewhere is "not known"."""
+
+    reason: str | None
+    answered: bool | None = None
+    stopped_by_itself: bool | None = None
+    tokens_per_second: float | None = None
+    enforced: bool | None = None
+
+    @property
+    def passed(self) -> bool:
+        """The arm goes on."""
+        return self.reason is None
+
+
+class Unanswered(Exception):
+    """A request of the canary failed; `reply` says how. The caller treats it like any crash or time-out."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        super().__init__(reply.error)
+
+
+@cache
+def probe() -> Question:
+    """The question with one legal answer, which nobody would give unasked."""
+    word = {"type": "string", "enum": [PROBE_WORD]}
+    number = {"type": "integer", "const": 83}
+    return Question(
+        prompt="Say in one plain sentence what this photo shows.",
+        schema={
+            "type": "object",
+            "properties": {"word": word, "number": number},
+            "required": ["word", "number"],
+            "additionalProperties": False,
+        },
+        ranking_key="number",
+    )
+
+
+def request(question: Question, image_jpeg: bytes, max_tokens: int, timeout_s: float) -> Ask:
+    """The question about one photo, with the schema held as the question says."""
+    by_grammar = question.structured_output == "grammar"
+    return Ask(
+        prompt=question.prompt,
+        image_jpeg=image_jpeg,
+        max_tokens=max_tokens,
+        timeout_s=timeout_s,
+        grammar=question.grammar if by_grammar else None,
+        json_schema=None if by_grammar else question.schema,
+    )
+
+
+def examine(
+    warm_up: Reply, asked: Ask, ask: Callable[[Ask], Reply], question: Question, limits: CanaryLimits
+) -> Canary:
+    """Judge an arm by the answer to its warm-up image and by a probe of the schema; asks one to two more times.
+
+    Raises:
+        Unanswered: a request failed.
+    """
+    seen = Canary(None, answered=bool(warm_up.text.strip()), tokens_per_second=_speed(warm_up, limits))
+    if not seen.answered:
+        spent = f" after {warm_up.completion_tokens} tokens" if warm_up.completion_tokens else ""
+        return replace(seen, reason=f"its answer is empty{spent}: it may think where nobody reads it")
+    if found := THINKING.search(warm_up.text):
+        return replace(seen, reason=f"its thinking leaks into the answer ({found.group()})")
+    if seen.tokens_per_second is not None and seen.tokens_per_second < limits.tokens_per_second:
+        slow = f"{seen.tokens_per_second:.2g} tokens/s are fewer than {limits.tokens_per_second:g}"
+        return replace(seen, reason=f"it is too slow: {slow}; are all its layers on the GPU?")
+    cut = warm_up.finish_reason == "length" and _answer(ask, asked).finish_reason == "length"
+    seen = replace(seen, stopped_by_itself=not cut)
+    if cut:
+        return replace(seen, reason=f"it does not end an answer within {asked.max_tokens} tokens")
+    probing = replace(probe(), structured_output=question.structured_output)
+    answer = _answer(ask, request(probing, asked.image_jpeg, limits.probe_max_tokens, asked.timeout_s)).text
+    seen = replace(seen, enforced=judge_answer(answer, probing).schema_valid)
+    if not seen.enforced:
+        held = "grammar" if question.structured_output == "grammar" else "response_format"
+        return replace(seen, reason=f"its engine does not hold the schema ({held}): the probe got {_short(answer)}")
+    return seen
+
+
+def to_json(seen: Canary) -> dict[str, Any]:
+    """For session.json."""
+    return {
+        "passed": seen.passed,
+        "reason": seen.reason,
+        "answered": seen.answered,
+        "stopped_by_itself": seen.stopped_by_itself,
+        "tokens_per_second": seen.tokens_per_second,
+        "enforced": seen.enforced,
+    }
+
+
+def _answer(ask: Callable[[Ask], Reply], asked: Ask) -> Reply:
+    reply = ask(asked)
+    if reply.status != "ok":
+        raise Unanswered(reply)
+    return reply
+
+
+def _speed(reply: Reply, limits: CanaryLimits) -> float | None:
+    """Tokens a second after the first one, as llama.cpp counts them; None where too few were written to tell."""
+    if not reply.completion_tokens or reply.completion_tokens < limits.least_tokens or not reply.generation_seconds:
+        return None
+    return (reply.completion_tokens - 1) / reply.generation_seconds
+
+
+def _short(text: str) -> str:
+    return json.dumps(text if len(text) <= 60 else text[:59] + "…", ensure_ascii=False)

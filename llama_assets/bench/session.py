@@ -1,0 +1,186 @@
+"""A session: every photo asked once of every arm, each row on disk before the next request leaves.
+
+    1  begin    before the lease: find the unfinished session of this comparison or make one, thumbnails, session.json
+    2  run      under the lease, and nothing else there: load, warm up, canary, ask; stops between two requests
+    3  finish   after the lease: what the lease cost; once nothing is left to ask, Parquet, then session.json, by rename
+
+Rows on disk are the truth: whatever process died, the next one asks only what has no row. One bad arm ends early with
+its reason and the others go on. Not here: the lease (`still_held` is handed in), signals (`stop` is), serving.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .asking import Engine
+from .record import SESSION, THUMBS, AnotherSession, Comparison, NotASession, Record, stamp
+from .rows import Row, RowWriter, read_rows, to_parquet
+from .turns import Clock, Holding, Never, Say, SessionLimits, Stop, Turns
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a session stands. `halted` is why `run` stopped before the end: `stopped` or `lease lost`."""
+
+    folder: Path
+    rows: int
+    left: int
+    asked_now: int = 0
+    halted: str | None = None
+    ended: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is left to ask; arms that ended early count as asked."""
+        return self.left == 0
+
+
+def find_unfinished(results: Path, comparison: Comparison, say: Say) -> Path | None:
+    """The newest unfinished session of the same catalog, files, question, photos and plan; None if there is none."""
+    for folder in sorted((results / "sessions").glob("*"), reverse=True):
+        if not (folder / SESSION).is_file():
+            continue
+        try:
+            record = Record.read(folder)
+        except NotASession as error:
+            say(str(error))
+            continue
+        if not record.finished and record.values["identity"] == comparison.identity:
+            return folder
+    return None
+
+
+def begin(results: Path, comparison: Comparison, say: Say, clock: Clock | None = None) -> Outcome:
+    """The unfinished session of this comparison, or a new one in `results/sessions/`, ready to `run`."""
+    now = (clock or Clock()).now()
+    folder = find_unfinished(results, comparison, say)
+    if folder is None:
+        folder = _new_folder(results, f"{now:%Y%m%d-%H%M%S}-{comparison.identity[:6]}")
+        comparison.photos.write_thumbnails(folder / THUMBS)
+        Record.begin(folder, comparison, now).write()
+        say(f"session {folder.name}: {comparison.plan.asks} questions, {comparison.plan.loads} loads")
+        return standing(folder, comparison)
+    comparison.photos.write_thumbnails(folder / THUMBS)
+    found = standing(folder, comparison)
+    say(f"session {folder.name} is continued: {found.rows} answers are there, {found.left} are left")
+    return found
+
+
+def standing(folder: Path, comparison: Comparison) -> Outcome:
+    """Where the folder's session stands, from the disk alone.
+
+    Raises:
+        NotASession, AnotherSession: the folder holds no session of this comparison.
+        RowsError: its rows cannot be read.
+    """
+    record = _continued(folder, comparison)
+    rows = read_rows(sorted(folder.glob("rows-*.jsonl")))
+    return _standing(folder, comparison, record, rows)
+
+
+def run(
+    folder: Path,
+    comparison: Comparison,
+    engine: Engine,
+    holding: Holding,
+    say: Say,
+    stop: Stop | None = None,
+    clock: Clock | None = None,
+    limits: SessionLimits | None = None,
+) -> Outcome:
+    """Ask what is left to ask. Call it under the lease; KeyboardInterrupt leaves whole rows and a resumable session.
+
+    Raises:
+        NotASession, AnotherSession, RowsError: as `standing`.
+        InUse: another process runs this session.
+    """
+    record = _continued(folder, comparison)
+    with ExitStack() as stack:
+        writers = {
+            model: stack.enter_context(RowWriter(folder / f"rows-{model}.jsonl", say)) for model in comparison.plan.arms
+        }
+        turns = Turns(
+            comparison=comparison,
+            record=record,
+            engine=engine,
+            holding=holding,
+            say=say,
+            stop=stop or Never(),
+            clock=clock or Clock(),
+            limits=limits or SessionLimits(),
+            writers=writers,
+        )
+        before = sum(len(writer.rows) for writer in writers.values())
+        record.values["leases"].append({"token": holding.token, "started_at": turns.stamp(), "seconds": None})
+        record.values["lease_seconds"] = None
+        record.write()
+        try:
+            halted = turns.everything()
+        finally:
+            record.values["ended"] = turns.stamp()
+            record.write()
+        rows = [row for writer in writers.values() for row in writer.rows]
+    return _standing(folder, comparison, record, rows, halted, len(rows) - before)
+
+
+def finish(outcome: Outcome, lease_seconds: float | None, tenants: Any, say: Say, clock: Clock | None = None) -> bool:
+    """Note what the lease cost; when nothing is left to ask, write Parquet and close the session. True if it is closed.
+
+    `lease_seconds` is from taking the card to giving it back, None if nobody knows; `tenants` is written as it is.
+    """
+    record = Record.read(outcome.folder)
+    values = record.values
+    if values["leases"] and lease_seconds is not None:
+        values["leases"][-1]["seconds"] = lease_seconds
+    if tenants is not None:
+        values["tenants"] = tenants
+    known = [lease["seconds"] for lease in values["leases"]]
+    values["lease_seconds"] = sum(known) if known and None not in known else None
+    rows = sorted(read_rows(sorted(outcome.folder.glob("rows-*.jsonl"))), key=lambda row: row.position or 0)
+    if values["lease_seconds"]:
+        values["lease_efficiency"] = round(busy_seconds(values, rows) / values["lease_seconds"], 4)
+    if outcome.complete:
+        to_parquet(outcome.folder, rows)
+        values["finished"] = stamp((clock or Clock()).now())
+    record.write()
+    say(
+        f"session {outcome.folder.name}: {outcome.rows} answers, "
+        + ("finished" if outcome.complete else f"{outcome.left} left")
+    )
+    return outcome.complete
+
+
+def busy_seconds(values: dict[str, Any], rows: list[Row]) -> float:
+    """Seconds answering, loading and warming up: what a lease is for."""
+    loading = sum((load["seconds"] or 0) + (load["warm_up_seconds"] or 0) for load in values["loads"])
+    return float(loading) + sum(row.seconds or 0 for row in rows)
+
+
+def _new_folder(results: Path, name: str) -> Path:
+    for number in range(100):
+        folder = results / "sessions" / (name if number == 0 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise FileExistsError(f"{results / 'sessions' / name}: a hundred sessions in one second")
+
+
+def _continued(folder: Path, comparison: Comparison) -> Record:
+    record = Record.read(folder)
+    if record.values["identity"] != comparison.identity:
+        raise AnotherSession(folder)
+    return record
+
+
+def _standing(
+    folder: Path, comparison: Comparison, record: Record, rows: list[Row], halted: str | None = None, asked_now: int = 0
+) -> Outcome:
+    asked = {(row.model, row.photo) for row in rows}
+    ended = record.ended()
+    wanted = {(turn.model, ask.photo) for turn in comparison.plan.turns for ask in turn.asks if turn.model not in ended}
+    return Outcome(folder, len(rows), len(wanted - asked), asked_now, halted, ended)
