@@ -55,7 +55,7 @@ def disagreements(j: Judgement, folder: Path | None, private: bool, shown: int =
                 }
             )
         name = j.evidence.photos[photo]
-        label = f"Photo {photo + 1}" + (f" · {name}" if private else "")
+        label = f"Photo {j.evidence.numbers[photo]}" + (f" · {name}" if private else "")
         apart = f"{spread[place]:.0f} ranks apart"
         found.append({"label": label, "apart": apart, "src": pictures.get(name), "cells": cells})
     return found
@@ -83,31 +83,14 @@ def thumbnails(evidence: Evidence, folder: Path | None) -> Mapping[str, str]:
     """data: addresses by photo, of the thumbnails in the session folder that session.json names."""
     if folder is None or evidence.facts is None:
         return {}
-    files = thumbnail_files(evidence.facts.raw)
     found = {}
     for name in evidence.photos:
-        path = folder / files[name] if name in files else None
-        if path is None or path.suffix.lower() not in (".jpg", ".jpeg") or not path.is_file():
+        path = folder / evidence.facts.thumbs.get(name, "")
+        if path.suffix.lower() not in (".jpg", ".jpeg") or not path.is_file():
             continue
         if path.resolve().is_relative_to(folder.resolve()) and path.stat().st_size <= LARGEST_THUMBNAIL:
             found[name] = "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode()
     return found
-
-
-def thumbnail_files(raw: Mapping[str, Any]) -> Mapping[str, str]:
-    """Path of each photo's thumbnail below the session folder: named, or `thumbs/<n>.jpg` in the order of the list."""
-    named = raw.get("thumbnails")
-    if isinstance(named, Mapping):
-        return {str(photo): str(path) for photo, path in named.items()}
-    photos = raw.get("photos")
-    if isinstance(photos, Mapping):
-        photos = photos.get("names", photos.get("photos"))
-    files = {}
-    for number, photo in enumerate(photos if isinstance(photos, list) else (), 1):
-        name = photo.get("name", photo.get("photo")) if isinstance(photo, Mapping) else photo
-        path = photo.get("thumbnail") if isinstance(photo, Mapping) else None
-        files[str(name)] = str(path or f"thumbs/{number}.jpg")
-    return files
 
 
 def worst_and_best(j: Judgement, model: str, n: int = 5) -> list[dict[str, str | int | float]]:
@@ -124,7 +107,7 @@ def worst_and_best(j: Judgement, model: str, n: int = 5) -> list[dict[str, str |
     picked = [("best", row) for row in order[:n]] + [("worst", row) for row in order[len(order) - n :] if n]
     table: list[dict[str, str | int | float]] = []
     for place, row in picked:
-        entry: dict[str, str | int | float] = {"photo": int(arm.photo[row]) + 1, "place": place}
+        entry: dict[str, str | int | float] = {"photo": j.evidence.numbers[int(arm.photo[row])], "place": place}
         for name, value in (("score", arm.score[row]), ("seconds", arm.seconds[row]), ("valid", arm.valid[row])):
             if np.isfinite(value):
                 entry[name] = int(value) if name == "valid" else round(float(value), 3)

@@ -112,23 +112,34 @@ def _interval(low: str, high: str, y: float, arm: int) -> list[str]:
 def seconds_axis(scale: Scale) -> Markup:
     """Labelled in percent; labels that need room are hidden on a phone."""
     body = [line("0", 0, "100%", 0, "edge")]
-    drawn: list[float] = []
-    narrow: list[float] = []
+    drawn: list[tuple[float, float]] = []
+    narrow: list[tuple[float, float]] = []
     for tick in PERCENT_TICKS:
         value = 1 + tick / 100
         if not scale.low <= math.log(value) <= scale.high:
             continue
         at = scale.at(value)
-        if min((abs(at - other) for other in drawn), default=100) < 9:
+        room, phone_room = _label(at, 10), _label(at, 17)
+        if any(_meet(room, other) for other in drawn):
             continue
-        wide = min((abs(at - other) for other in narrow), default=100) < 17
-        drawn.append(at)
-        narrow += [] if wide else [at]
+        wide = any(_meet(phone_room, other) for other in narrow)
+        drawn.append(room)
+        narrow += [] if wide else [phone_room]
         text = f"{'+' if tick > 0 else MINUS}{abs(tick)} %" if tick else "same"
         body += [line(scale.pc(value), 0, scale.pc(value), 5, "edge")]
         body += [word(scale.pc(value), 18, text, "wide" if wide else "", anchor_of(at))]
     ends = [word("0", 34, "← less time", "dim", "start"), word("100%", 34, "more time →", "dim", "end")]
     return svg(38, "Axis of seconds", "Change of seconds per photo, logarithmic; left of same is less.", body + ends)
+
+
+def _label(at: float, width: float) -> tuple[float, float]:
+    """From where to where a label reaches, in percent of the figure's width."""
+    left = {"start": at, "end": at - width, "middle": at - width / 2}[anchor_of(at)]
+    return left, left + width
+
+
+def _meet(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] < other[1] and other[0] < one[1]
 
 
 POINTS = Scale(-15, 15)

@@ -184,7 +184,8 @@ def described(evidence: Evidence, model: str, rules: Rules = RULES) -> ModelFigu
         speed = arm.tokens[arm.counted] / arm.generation[arm.counted]
     speed = speed[np.isfinite(speed)]
     tokens = arm.tokens[arm.counted & np.isfinite(arm.tokens)]
-    costs = [load.seconds for load in evidence.loads or () if load.model == model and load.seconds is not None]
+    loads = [load for load in evidence.loads or () if load.model == model and load.cold]
+    costs = [load.seconds for load in loads if load.seconds is not None]
     cut = statistics.cut_at(arm.score[np.isfinite(arm.score)], rules.top_n)
     facts = evidence.facts.arms.get(model) if evidence.facts else None
     return ModelFigures(
@@ -198,7 +199,7 @@ def described(evidence: Evidence, model: str, rules: Rules = RULES) -> ModelFigu
         tokens_per_second=float(np.median(speed)) if len(speed) else None,
         completion_tokens_p50=float(np.median(tokens)) if len(tokens) else None,
         cold_load_s=float(np.median(costs)) if costs else None,
-        loads=None if evidence.loads is None else sum(load.model == model for load in evidence.loads),
+        loads=None if evidence.loads is None else len(loads),
         tie=Tie(*cut) if cut else None,
         mmproj=facts.mmproj if facts else None,
         engine=facts.engine if facts else None,

@@ -68,11 +68,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything a judgement is made of. `arms` are in the order first asked."""
+    """Everything a judgement is made of. `arms` are in the order first asked.
+
+    `photos` are in the session's order where it is known, `numbers` what each is called where its name stays private.
+    """
 
     session: str | None
     other_sessions: tuple[str, ...]
     photos: tuple[str, ...]
+    numbers: tuple[int, ...]
     arms: Mapping[str, Arm]
     order_from: OrderFrom
     turns_known: bool
@@ -104,7 +108,9 @@ def gather(rows: Sequence[Row], facts: Facts | None = None, question: Question |
         by_model.setdefault(kept[index].model, []).append(index)
     if facts and order_from == "files":
         by_model = {m: by_model[m] for m in [*facts.arms, *by_model] if m in by_model}
-    photos = tuple(dict.fromkeys(kept[index].photo for indices in by_model.values() for index in indices))
+    asked = dict.fromkeys(kept[index].photo for indices in by_model.values() for index in indices)
+    known = {photo: place for place, photo in enumerate(facts.photos if facts else (), 1)}
+    photos = tuple(sorted(asked, key=lambda photo: known.get(photo, len(known) + 1)))
     number = {photo: index for index, photo in enumerate(photos)}
     key = question.ranking_key if question else facts.ranking_key if facts else None
     times = [row.started_at for row in kept if row.started_at is not None]
@@ -118,6 +124,7 @@ def gather(rows: Sequence[Row], facts: Facts | None = None, question: Question |
         session=session or (facts.id if facts else None),
         other_sessions=others,
         photos=photos,
+        numbers=tuple(known.get(photo, len(known) + place) for place, photo in enumerate(photos, 1)),
         arms=arms,
         order_from=order_from,
         turns_known=turns_known,

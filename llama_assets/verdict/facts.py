@@ -36,12 +36,16 @@ class NotASession(FactsError):
 
 @dataclass(frozen=True)
 class Load:
-    """One load of a model and the image that warmed it up. Seconds; `at` is None where only the cost was noted."""
+    """One load of a model and the image that warmed it up. Seconds; `at` is None where only the cost was noted.
+
+    `cold` is False where the model turned out to be loaded already: that costs nothing, and says nothing of a load.
+    """
 
     model: str
     seconds: float | None
-    warm_up_s: float | None
-    at: datetime | None
+    warm_up_s: float | None = None
+    at: datetime | None = None
+    cold: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,11 @@ class ArmFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """A session file. `arms` are in its order."""
+    """A session file. `arms` are in its order, `photos` the set's names in theirs, `thumbs` paths below its folder.
+
+    `question` is the whole question as `bench.question.Question.to_json` writes it, if the file holds it. `watched`:
+    somebody sampled who else used the engine. `unfinished`: the session says of itself that it has not ended.
+    """
 
     id: str | None
     incumbent: str | None
@@ -65,7 +73,11 @@ class Facts:
     lease_seconds: float | None
     loads: tuple[Load, ...] | None
     arms: Mapping[str, ArmFacts]
+    photos: tuple[str, ...]
+    thumbs: Mapping[str, str]
+    question: Mapping[str, Any] | None
     watched: bool
+    unfinished: bool
     raw: Mapping[str, Any]
 
 
@@ -107,7 +119,11 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
         lease_seconds=_number(raw.get("lease_seconds")),
         loads=_loads(raw, named),
         arms=arms,
-        watched=any(raw.get(key) is not None for key in ("contamination", "contamination_samples", "samples")),
+        photos=tuple(name for name, _ in _photos(raw)),
+        thumbs={name: thumb for name, thumb in _photos(raw) if thumb},
+        question=_question(raw),
+        watched=any(raw.get(key) for key in ("running_samples", "contamination", "contamination_samples")),
+        unfinished="finished" in raw and raw["finished"] is None,
         raw=raw,
     )
 
@@ -150,13 +166,30 @@ def _loads(raw: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> tup
 
 def _load(entry: Any, model: str | None) -> Load:
     if not isinstance(entry, Mapping):
-        return Load(model or "", _number(entry), None, None)
+        return Load(model or "", _number(entry))
     return Load(
         model=_text(entry, "model", "arm") or model or "",
         seconds=_number(entry.get("seconds", entry.get("load_seconds"))),
         warm_up_s=_number(entry.get("warm_up_seconds", entry.get("warmup_seconds"))),
         at=_time(entry.get("started_at", entry.get("at"))),
+        cold=entry.get("cold") is not False,
     )
+
+
+def _photos(raw: Mapping[str, Any]) -> list[tuple[str, str | None]]:
+    listed = raw.get("photos")
+    found: list[tuple[str, str | None]] = []
+    for entry in listed if isinstance(listed, list) else ():
+        name = _text(entry, "name", "photo") if isinstance(entry, Mapping) else str(entry)
+        if name is not None:
+            found.append((name, _text(entry, "thumb", "thumbnail") if isinstance(entry, Mapping) else None))
+    return found
+
+
+def _question(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    found = raw.get("question")
+    whole = ("prompt", "schema", "ranking_key", "structured_output")
+    return found if isinstance(found, Mapping) and all(found.get(key) for key in whole) else None
 
 
 def _text(holder: Mapping[str, Any], *names: str) -> str | None:

@@ -56,11 +56,12 @@ def judge(
     """Judge a session folder, finished or not, or files that together hold the arms.
 
     `session` is the session.json of the rows; in a session folder its own is read. The incumbent is `incumbent`, else
-    what the session file says, else `catalog_incumbent`, else the first arm. `say` hears what reading the rows has to
-    tell.
+    what the session file says, else `catalog_incumbent`, else the first arm. The question is `question`, else the one
+    that the session file holds. `say` hears what reading the rows has to tell.
 
     Raises:
         bench.rows.RowsError: the files are not rows.
+        bench.question.QuestionError: the session file's question is none.
         facts.NotASession: the session file cannot be read.
         NoSuchArm: `incumbent` has no rows.
     """
@@ -68,6 +69,8 @@ def judge(
     beside = [path / SESSION_FILE for path in given if (path / SESSION_FILE).is_file()]
     file = session or (beside[0] if beside else None)
     facts = read_facts(file) if file else None
+    if question is None and facts and facts.question:
+        question = Question.from_json(facts.question)
     rows = read_rows(given, question, say)
     if not rows:
         raise NoRows(given[0])

@@ -21,6 +21,19 @@ from .warning_texts import effect_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_FACT = 160
+TOLD_ELSEWHERE = frozenset(
+    {
+        "id",
+        "session",
+        "incumbent",
+        "started",
+        "ended",
+        "finished",
+        "lease_seconds",
+        "lease_efficiency",
+        "running_samples",
+    }
+)
 
 
 def render_html(j: Judgement, session_folder: Path | None = None, photos: bool = True) -> str:
@@ -232,6 +245,8 @@ def _fixed(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Plain values of a session file, as it names them; lists and the photos' names stay out."""
     found = []
     for name, value in raw.items():
+        if name in TOLD_ELSEWHERE:
+            continue
         inner = value.items() if isinstance(value, Mapping) and name not in ("arms", "models", "photos") else ()
         for key, below in [(name, value)] if not isinstance(value, Mapping) else [(f"{name} {k}", v) for k, v in inner]:
             if isinstance(below, str | int | float) and not isinstance(below, bool) and below != "":

@@ -84,10 +84,10 @@ def timeline(j: Judgement, height: float = 240) -> Markup:
                 middle = down(float(np.median(arm.seconds[part])))
                 body.append(_bar(axis, axis.of(arm)[part], middle, look(index)))
     body.append(line("0", height - foot, "100%", height - foot, "edge"))
-    for tick, label in axis.ticks():
+    for place, (tick, label) in enumerate(axis.ticks()):
         at = axis.scale.at(tick)
         body += [line(axis.scale.pc(tick), height - foot, axis.scale.pc(tick), height - foot + 5, "edge")]
-        body += [word(axis.scale.pc(tick), height - 4, label, "", anchor_of(at))]
+        body += [word(axis.scale.pc(tick), height - 4, label, "wide" if place % 2 else "", anchor_of(at))]
     told = f"{plural(len(counted), 'answer')} of {plural(len(arms), 'arm')} in the order asked. {drift_sentence(j)}"
     return svg(height, "Seconds of each answer in time", told, body, "yaxis")
 

@@ -76,6 +76,9 @@ def _arms(evidence: Evidence) -> Iterator[NotJudged]:
             yield NotJudged(f"Anything about {model}", facts.ended or "it has no row", "an arm that answers")
     if len(evidence.arms) == 1:
         yield NotJudged("Whether another model would do better", "there is one arm", "a second arm in the same session")
+    if evidence.facts and evidence.facts.unfinished:
+        why = "it is not finished"
+        yield NotJudged("What the rest of this session says", why, "running it again: it goes on where it stopped")
     if evidence.other_sessions:
         yield NotJudged(
             f"What {plural(len(evidence.other_sessions), 'other session')} in these files say",

@@ -40,7 +40,7 @@ def effect_text(warned: Warned) -> str:
         case "cold_load_in_sample", _:
             rise = f["mean_rises"]
             left = plural(f["rows"], "row")
-            return f"{left} left out of the seconds; with them the mean would rise by {percent(rise)} %"
+            return f"{left} left out of the seconds; counted, the mean would be {percent(rise)} % higher"
         case "errors", _:
             return f"{plural(f['count'], 'row')} left out of the seconds, and counted as not valid"
         case "contaminated", "rows_left_out":
