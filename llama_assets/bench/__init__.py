@@ -12,7 +12,7 @@ Out: a session folder with rows and session.json, for `verdict`. Not here: servi
 """
 
 from .asking import Ask, Engine
-from .photos import PhotosError, PhotoSet, prepare
+from .photos import PhotosError, PhotoSet, find_photos, prepare
 from .plan import Plan, mirrored_plan
 from .question import Question, QuestionError
 from .record import Arm, Comparison, RecordError
@@ -38,6 +38,7 @@ __all__ = [
     "RowsError",
     "SessionLimits",
     "begin",
+    "find_photos",
     "find_unfinished",
     "finish",
     "mirrored_plan",

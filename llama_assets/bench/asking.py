@@ -39,6 +39,10 @@ class Reply(Protocol):
         """The answer, or what had come of it."""
 
     @property
+    def reasoning(self) -> str:
+        """Thinking that came beside the answer although it was switched off."""
+
+    @property
     def finish_reason(self) -> str | None:
         """`stop`, or `length` for a cut answer."""
 

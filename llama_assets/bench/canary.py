@@ -98,6 +98,8 @@ def examine(
         return replace(seen, reason=f"its answer is empty{spent}: it may think where nobody reads it")
     if found := THINKING.search(warm_up.text):
         return replace(seen, reason=f"its thinking leaks into the answer ({found.group()})")
+    if warm_up.reasoning.strip():
+        return replace(seen, reason=f"it thinks although that is switched off ({len(warm_up.reasoning)} characters)")
     if seen.tokens_per_second is not None and seen.tokens_per_second < limits.tokens_per_second:
         slow = f"{seen.tokens_per_second:.2g} tokens/s are fewer than {limits.tokens_per_second:g}"
         return replace(seen, reason=f"it is too slow: {slow}; are all its layers on the GPU?")

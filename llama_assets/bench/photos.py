@@ -14,7 +14,7 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -122,6 +122,26 @@ class PhotoSet:
         self.close()
 
 
+def find_photos(folder: Path) -> dict[str, Path]:
+    """Files that say they are photos, by name, below the folder. Hidden files and folders are the system's: left alone.
+
+    Raises:
+        NoPhotos: there is none.
+    """
+    found = {}
+    for above, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "@"))]
+        for file in files:
+            path = Path(above, file)
+            if path.suffix.lower() in PLAIN | HEIC and not file.startswith("."):
+                name = path.relative_to(folder).as_posix()
+                # A name that is not UTF-8 still gets one that can be stored.
+                found[os.fsencode(name).decode("utf-8", "backslashreplace")] = path
+    if not found:
+        raise NoPhotos(folder)
+    return found
+
+
 def prepare(
     folder: Path, count: int, seed: int, say: Callable[[str], None], limits: PhotoLimits | None = None
 ) -> PhotoSet:
@@ -135,12 +155,13 @@ def prepare(
         NoPhotos: the folder is missing or nothing in it can be used.
     """
     limits = limits or PhotoLimits()
+    found = find_photos(folder)
     heic = _can_read_heic()
     file = tempfile.TemporaryFile(prefix="llama-assets-photos-")  # noqa: SIM115  # the set closes it
     photos: list[Photo] = []
     left_out: list[LeftOut] = []
     first_with: dict[bytes, str] = {}
-    for name, path in sorted(_candidates(folder), key=lambda found: _draw(seed, found[0])):
+    for name, path in sorted(found.items(), key=lambda item: _draw(seed, item[0])):
         if len(photos) == count:
             break
         if path.suffix.lower() in HEIC and not heic:
@@ -171,18 +192,6 @@ def prepare(
     if len(photos) < count:
         say(f"{len(photos)} of the {count} photos asked for are in {folder}")
     return PhotoSet(tuple(photos), tuple(left_out), seed, file)
-
-
-def _candidates(folder: Path) -> Iterator[tuple[str, Path]]:
-    """(name, path) of files that say they are photos. Hidden files and folders are the system's, not the user's."""
-    for above, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "@"))]
-        for file in files:
-            path = Path(above, file)
-            if path.suffix.lower() in PLAIN | HEIC and not file.startswith("."):
-                name = path.relative_to(folder).as_posix()
-                # A name that is not UTF-8 still gets one that can be stored.
-                yield os.fsencode(name).decode("utf-8", "backslashreplace"), path
 
 
 def _draw(seed: int, name: str) -> bytes:

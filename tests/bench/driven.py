@@ -49,6 +49,7 @@ class Reply:
     status: Literal["ok", "error", "timeout"] = "ok"
     seconds: float = 1.0
     text: str = ""
+    reasoning: str = ""
     finish_reason: str | None = "stop"
     prompt_tokens: int | None = 90
     completion_tokens: int | None = 20

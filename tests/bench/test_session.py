@@ -402,6 +402,7 @@ def test_an_engine_that_says_nothing_of_itself_still_answers(bench: Bench) -> No
     [
         (Reply(text=" ", completion_tokens=100), None, "its answer is empty after 100 tokens"),
         (Reply(text='<think>hm</think>{"score": 3}'), None, "its thinking leaks into the answer"),
+        (Reply(text='{"score": 3}', reasoning="Well,"), None, "it thinks although that is switched off (5 characters)"),
         (Reply(text='{"score": 3', finish_reason="length"), None, "it does not end an answer within 100 tokens"),
         (Reply(text='{"score": 3}', generation_seconds=60.0), None, "it is too slow: 0.32 tokens/s are fewer than 1"),
         (None, "A pier in the evening.", 'its engine does not hold the schema (grammar): the probe got "A pier'),
