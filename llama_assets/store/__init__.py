@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from llama_assets.store import gc as _gc
 from llama_assets.store import verify as _verify
 from llama_assets.store.blobs import Blobs, BlobWriter, Part, StoreLimits
 from llama_assets.store.errors import (
@@ -27,8 +26,9 @@ from llama_assets.store.errors import (
     WrongBytes,
     in_words,
 )
-from llama_assets.store.gc import Item, Plan
+from llama_assets.store.gc import Garbage, Item, Plan
 from llama_assets.store.header import Fit
+from llama_assets.store.locks import Locks
 from llama_assets.store.promote import Current
 from llama_assets.store.publish import STEPS, Facts, Published, Sets
 from llama_assets.store.verify import Fault
@@ -69,9 +69,11 @@ class Store:
 
     def __init__(self, root: Path, limits: StoreLimits = _DEFAULTS, at: Callable[[str], None] = lambda _: None) -> None:
         self.root, self.limits = root.absolute(), limits
-        self._blobs = Blobs(self.root, limits, at)
-        self._sets = Sets(self.root, self._blobs, limits, at)
+        locks = Locks(self.root, limits.look_every_s)
+        self._blobs = Blobs(self.root, locks, limits, at)
+        self._sets = Sets(self.root, self._blobs, locks, limits, at)
         self._current = Current(self._sets, self._blobs, at)
+        self._garbage = Garbage(self._blobs, self._sets, self._current, locks, limits)
 
     def has(self, sha256: str, size: int) -> bool:
         """Whether the whole blob of `size` bytes is here. Nothing is read."""
@@ -176,12 +178,11 @@ class Store:
 
     def plan_gc(self, in_use: Collection[str] = ()) -> Plan:
         """What may go. `in_use` are the fingerprints a running engine serves. Raises Damaged."""
-        with self._sets.locked():
-            return _gc.plan(self._blobs, self._sets, self._current, self.limits, in_use)
+        return self._garbage.plan(in_use)
 
     def gc(self, plan: Plan) -> Plan:
         """Remove what the plan names and what may still go now; returns what was removed. Raises Busy, Unusable."""
-        return _gc.perform(self._blobs, self._sets, self._current, self.limits, plan)
+        return self._garbage.perform(plan)
 
     def _served(self, model: str) -> Published:
         published = self.current(model)

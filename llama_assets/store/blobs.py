@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llama_assets.store.errors import Busy, NoSpace, StoreError, Unusable, WrongBytes, in_words
+from llama_assets.store.errors import NoSpace, StoreError, Unusable, WrongBytes, in_words
+from llama_assets.store.folders import make_folder, sync_folder
+from llama_assets.store.locks import Locks
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, no quota, a limit on the size of one file
-_TAKEN = (errno.EAGAIN, errno.EACCES)  # what flock says of a lock that another process holds
 
 Say = Callable[[str], None]
 
@@ -48,10 +47,10 @@ class Part:
 
 
 class Blobs:
-    """`<root>/blobs` and its locks."""
+    """`<root>/blobs`."""
 
-    def __init__(self, root: Path, limits: StoreLimits, at: Callable[[str], None]) -> None:
-        self.folder, self._locks, self._limits, self._at = root / "blobs", root / "locks", limits, at
+    def __init__(self, root: Path, locks: Locks, limits: StoreLimits, at: Callable[[str], None]) -> None:
+        self.folder, self._locks, self._limits, self._at = root / "blobs", locks, limits, at
 
     def path(self, sha256: str) -> Path:
         """Where the blob is, or will be."""
@@ -90,7 +89,7 @@ class Blobs:
 
     @contextlib.contextmanager
     def writer(self, part: Part, say: Say, name: str) -> Iterator[BlobWriter]:
-        """The only writer of this blob, on this machine and on every other that shares the volume's locks.
+        """The only writer of this blob, by its lock.
 
         What an earlier run left is read again and hashed. Whoever holds several blobs takes them in the order of
         their sha256s, so that two downloads cannot wait for each other. `name` is what people call the file.
@@ -100,59 +99,13 @@ class Blobs:
             Unusable: the volume cannot be written or cannot lock.
         """
         name = name or f"blob {part.sha256[:12]}"
-        with self.lock(part.sha256, name, self._limits.blob_wait_s, say):
+        with self._locks.held(part.sha256, name, self._limits.blob_wait_s, say):
             make_folder(self.folder)
             writer = BlobWriter(self, part, name, self._limits.block_bytes, self._at)
             try:
                 yield writer
             finally:
                 writer.close()
-
-    @contextlib.contextmanager
-    def lock(self, name: str, what: str, wait_s: float, say: Say) -> Iterator[None]:
-        """Hold `locks/<name>.lock`. The kernel lets go of it when the process dies, however it dies.
-
-        The file names its holder for those who wait. It is never removed: a removed lock can be held twice.
-
-        Raises:
-            Busy, Unusable
-        """
-        make_folder(self._locks)
-        path = self._locks / f"{name}.lock"
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
-        except OSError as error:
-            raise Unusable(path, error.strerror or str(error)) from error
-        try:
-            self._wait(lock, path, what, wait_s, say)
-            os.ftruncate(lock, 0)
-            with contextlib.suppress(OSError):  # a full volume: waiting processes then read "(unknown)"
-                os.pwrite(lock, f"{os.uname().nodename} process {os.getpid()}\n".encode(), 0)
-            yield
-        finally:
-            os.close(lock)
-
-    def holder(self, name: str) -> str | None:
-        """Who holds `locks/<name>.lock` now, None if nobody does."""
-        try:
-            lock = os.open(self._locks / f"{name}.lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        try:
-            return None if _taken(lock, self._locks) else _holder(lock)
-        finally:
-            os.close(lock)
-
-    def _wait(self, lock: int, path: Path, what: str, wait_s: float, say: Say) -> None:
-        began, told = time.monotonic(), ""
-        while not _taken(lock, path):
-            holder = _holder(lock)
-            if time.monotonic() - began > wait_s:
-                raise Busy(what, holder, wait_s)
-            if holder != told:
-                say(f"waiting for {holder}, which holds {what}")
-                told = holder
-            time.sleep(self._limits.look_every_s)
 
 
 class BlobWriter:
@@ -256,47 +209,9 @@ class BlobWriter:
             raise Unusable(self._part_path, f"{reason}{kept}") from error
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder of the store, durably.
-
-    Raises:
-        Unusable: the volume does not let us.
-    """
-    if folder.is_dir():
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise Unusable(folder, error.strerror or str(error)) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _free(folder: Path) -> int:
     volume = os.statvfs(folder)
     return volume.f_bavail * volume.f_frsize
-
-
-def _taken(lock: int, path: Path) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            return False
-        raise Unusable(path, f"it cannot lock files ({error.strerror}); it needs a volume with flock") from error
-    return True
-
-
-def _holder(lock: int) -> str:
-    return os.pread(lock, 200, 0).decode("utf-8", "replace").strip() or "(unknown)"
 
 
 def _size(path: Path) -> int | None:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llama_assets.store.blobs import Blobs, StoreLimits, sync_folder
+from llama_assets.store.blobs import Blobs, StoreLimits
 from llama_assets.store.errors import Busy, in_words
+from llama_assets.store.folders import sync_folder
+from llama_assets.store.locks import Locks
 from llama_assets.store.promote import Current
-from llama_assets.store.publish import Sets
+from llama_assets.store.publish import Sets, writing
 
 
 @dataclass(frozen=True)
@@ -50,57 +52,100 @@ class Plan:
         return sum(item.bytes for item in self.remove)
 
 
-def plan(blobs: Blobs, sets: Sets, current: Current, limits: StoreLimits, in_use: Collection[str]) -> Plan:
-    """Look, and touch nothing. `in_use` are the fingerprints a running engine serves."""
-    remove, keep = list[Item](), list[Item]()
-    needed, named = set[str](), set[str]()
-    for model in sets.models():
-        kept, refused = _kept(sets, current, model, frozenset(in_use)), current.refused(model)
-        for published in (sets.load(model, fingerprint) for fingerprint in sets.names(model)):
-            held = {part.sha256 for part in published.parts}
-            named |= held
-            if why := kept.get(published.fingerprint):
-                needed |= held
-                keep.append(Item("set", published.folder, why, published.bytes))
-            elif published.fingerprint in refused:
-                remove.append(Item("set", published.folder, f"refused: {refused[published.fingerprint]}", 0))
+class Garbage:
+    """What may go from one store."""
+
+    def __init__(self, blobs: Blobs, sets: Sets, current: Current, locks: Locks, limits: StoreLimits) -> None:
+        self._blobs, self._sets, self._current, self._locks, self._limits = blobs, sets, current, locks, limits
+
+    def plan(self, in_use: Collection[str]) -> Plan:
+        """Look, and remove nothing. `in_use` are the fingerprints a running engine serves. Raises Damaged, Busy."""
+        with self._sets.locked():
+            return self._plan(frozenset(in_use))
+
+    def perform(self, wanted: Plan) -> Plan:
+        """Remove what the plan names and what may still go now; sets before their blobs, so no set ever lacks one.
+
+        The plan is made anew under the store's lock: what became current, was published or is being written meanwhile
+        stays. Returns what was removed, as a plan.
+
+        Raises:
+            Busy, Damaged, Unusable
+        """
+        agreed = {item.path for item in wanted.remove}
+        with self._sets.locked():
+            now = self._plan(wanted.in_use)
+            removed = [item for item in now.remove if item.path in agreed and self._remove(item)]
+        return Plan(tuple(removed), now.keep, wanted.in_use)
+
+    def _plan(self, in_use: frozenset[str]) -> Plan:
+        remove, keep = list[Item](), list[Item]()
+        needed, named = set[str](), set[str]()
+        for model in self._sets.models():
+            kept, refused = self._kept(model, in_use), self._current.refused(model)
+            for published in (self._sets.load(model, fingerprint) for fingerprint in self._sets.names(model)):
+                held = {part.sha256 for part in published.parts}
+                named |= held
+                if why := kept.get(published.fingerprint):
+                    needed |= held
+                    keep.append(Item("set", published.folder, why, published.bytes))
+                else:
+                    why = refused.get(published.fingerprint)
+                    why = f"refused: {why}" if why is not None else "not current, previous, in use or newest candidate"
+                    remove.append(Item("set", published.folder, why, 0))
+            remove += _leftovers(self._sets.folder / model)
+        for item, stays in self._files(needed, named):
+            (keep if stays else remove).append(item)
+        return Plan(tuple(remove), tuple(keep), in_use)
+
+    def _kept(self, model: str, in_use: frozenset[str]) -> dict[str, str]:
+        """Fingerprint -> why it stays. A candidate is newer than what is current and not refused."""
+        refused, current = self._current.refused(model), self._current.current(model)
+        since = current.published_at if current else 0.0
+        newer = (self._sets.load(model, name) for name in self._sets.names(model) if name not in refused)
+        candidates = [published for published in newer if published.published_at > since]
+        newest = max(candidates, key=lambda published: published.published_at, default=None)
+        kept = {newest.fingerprint: "candidate"} if newest else {}
+        kept |= dict.fromkeys(in_use, "in use")
+        before, now = self._current.previous_name(model), self._current.name(model)
+        return kept | ({before: "previous"} if before else {}) | ({now: "current"} if now else {})
+
+    def _files(self, needed: set[str], named: set[str]) -> Iterator[tuple[Item, bool]]:
+        """Each file among the blobs, with whether it stays. `needed`: sets that stay have it; `named`: any set has."""
+        folder = self._blobs.folder
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            sha256, is_part = path.name.removesuffix(".part"), path.suffix == ".part"
+            kind: Literal["part", "blob"] = "part" if is_part else "blob"
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                continue  # a download gave the part its name just now
+            idle_s = time.time() - found.st_mtime
+            if sha256 in needed and not is_part:
+                yield Item(kind, path, "belongs to a set that stays", found.st_size), True
+            elif holder := self._locks.holder(sha256):
+                yield Item(kind, path, f"{holder} is writing it", found.st_size), True
+            elif sha256 in named and not is_part:
+                yield Item(kind, path, "only sets that go have it", found.st_size), False
+            elif idle_s < self._limits.abandoned_s:
+                yield Item(kind, path, "a download may go on from it", found.st_size), True
             else:
-                remove.append(Item("set", published.folder, "not current, previous, in use or the newest candidate", 0))
-        remove += _leftovers(sets.folder / model)
-    for item, stays in _blob_items(blobs, limits, needed, named):
-        (keep if stays else remove).append(item)
-    return Plan(tuple(remove), tuple(keep), frozenset(in_use))
+                why = f"no set has it and nobody wrote it for {idle_s / 3600:.0f} hours"
+                yield Item(kind, path, why, found.st_size), False
 
-
-def perform(blobs: Blobs, sets: Sets, current: Current, limits: StoreLimits, wanted: Plan) -> Plan:
-    """Remove what the plan names and what may still go now; sets before their blobs, so no set ever lacks one.
-
-    The plan is made anew under the store's lock: what became current, was published or is being written meanwhile
-    stays. Returns what was removed, as a plan.
-
-    Raises:
-        Busy, Unusable: the store's lock.
-        OSError: something cannot be removed.
-    """
-    agreed = {item.path for item in wanted.remove}
-    with sets.locked():
-        now = plan(blobs, sets, current, limits, wanted.in_use)
-        removed = [item for item in now.remove if item.path in agreed and _remove(blobs, item)]
-    return Plan(tuple(removed), now.keep, wanted.in_use)
-
-
-def _kept(sets: Sets, current: Current, model: str, in_use: frozenset[str]) -> dict[str, str]:
-    """Fingerprint -> why it stays. A candidate is newer than what is current and not refused."""
-    refused, served = current.refused(model), current.current(model)
-    since = served.published_at if served else 0.0
-    newer = (sets.load(model, name) for name in sets.names(model) if name not in refused)
-    candidates = [published for published in newer if published.published_at > since]
-    newest = max(candidates, key=lambda published: published.published_at, default=None)
-    kept = {newest.fingerprint: "candidate"} if newest else {}
-    kept |= dict.fromkeys(in_use, "in use")
-    for name, why in ((current.previous_name(model), "previous"), (current.name(model), "current")):
-        kept |= {name: why} if name else {}
-    return kept
+    def _remove(self, item: Item) -> bool:
+        """Whether it was removed; a blob that somebody took up meanwhile is not."""
+        with writing(item.path):
+            if item.kind in ("set", "leftover"):
+                _remove_names(item)
+                return True
+            name = item.path.name.removesuffix(".part")
+            try:
+                with self._locks.held(name, item.path.name, 0.0, lambda _: None):
+                    item.path.unlink(missing_ok=True)
+            except Busy:
+                return False
+            return True
 
 
 def _leftovers(folder: Path) -> list[Item]:
@@ -108,42 +153,14 @@ def _leftovers(folder: Path) -> list[Item]:
     return [Item("leftover", path, "left by a process that was killed while publishing", 0) for path in found]
 
 
-def _blob_items(blobs: Blobs, limits: StoreLimits, needed: set[str], named: set[str]) -> Iterator[tuple[Item, bool]]:
-    """Each file among the blobs with whether it stays."""
-    for path in sorted(blobs.folder.iterdir()) if blobs.folder.is_dir() else []:
-        sha256, is_part = path.name.removesuffix(".part"), path.name.endswith(".part")
-        kind: Literal["part", "blob"] = "part" if is_part else "blob"
-        found = path.stat()
-        idle_s = time.time() - found.st_mtime
-        if sha256 in needed and not is_part:
-            yield Item(kind, path, "belongs to a set that stays", found.st_size), True
-        elif holder := blobs.holder(sha256):
-            yield Item(kind, path, f"{holder} is writing it", found.st_size), True
-        elif sha256 in named and not is_part:
-            yield Item(kind, path, "only sets that go have it", found.st_size), False
-        elif idle_s < limits.abandoned_s:
-            yield Item(kind, path, "a download may go on from it", found.st_size), True
-        else:
-            why = f"no set has it and nobody wrote it for {idle_s / 3600:.0f} hours"
-            yield Item(kind, path, why, found.st_size), False
-
-
-def _remove(blobs: Blobs, item: Item) -> bool:
-    """Whether it was removed; a blob that somebody took up meanwhile is not."""
-    if item.kind in ("set", "leftover"):
-        if item.kind == "set":  # away under its name in one step: a folder with a fingerprint's name is whole
-            aside = item.path.with_name(f".{item.path.name}.tmp")
-            shutil.rmtree(aside, ignore_errors=True)
-            item.path.rename(aside)
-            sync_folder(item.path.parent)
-        else:
-            aside = item.path
-        shutil.rmtree(aside) if aside.is_dir() and not aside.is_symlink() else aside.unlink()
-        return True
-    name = item.path.name.removesuffix(".part")
-    try:
-        with blobs.lock(name, f"blob {name[:12]}", 0.0, lambda _: None):
-            item.path.unlink()
-    except Busy:
-        return False
-    return True
+def _remove_names(item: Item) -> None:
+    aside = item.path
+    if item.kind == "set":  # away under its name in one step: a folder with a fingerprint's name is whole
+        aside = item.path.with_name(f".{item.path.name}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        item.path.rename(aside)
+        sync_folder(item.path.parent)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink()

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llama_assets.store.blobs import Blobs, make_folder, sync_folder
+from llama_assets.store.blobs import Blobs
 from llama_assets.store.errors import Damaged, NotPublished, Refused
+from llama_assets.store.folders import make_folder, sync_folder
 from llama_assets.store.publish import Published, Sets, replace_text, writing
 
 

@@ -36,9 +36,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llama_assets.store import header
-from llama_assets.store.blobs import Blobs, Part, StoreLimits, make_folder, sync_folder
+from llama_assets.store.blobs import Blobs, Part, StoreLimits
 from llama_assets.store.errors import BadHeader, BadSet, Damaged, NotPublished, StoreError, Unusable
+from llama_assets.store.folders import make_folder, sync_folder
 from llama_assets.store.header import Fit, Header
+from llama_assets.store.locks import Locks
 
 STEPS = (
     "blob verified",
@@ -85,8 +87,8 @@ class Published:
 class Sets:
     """`<root>/models/*/<fingerprint>`."""
 
-    def __init__(self, root: Path, blobs: Blobs, limits: StoreLimits, at: Callable[[str], None]) -> None:
-        self.folder, self._blobs, self._limits, self._at = root / "models", blobs, limits, at
+    def __init__(self, root: Path, blobs: Blobs, locks: Locks, limits: StoreLimits, at: Callable[[str], None]) -> None:
+        self.folder, self._blobs, self._locks, self._limits, self._at = root / "models", blobs, locks, limits, at
 
     def publish(
         self, model: str, fingerprint: str, parts: Sequence[Part], context: int | None, source: str
@@ -100,10 +102,10 @@ class Sets:
             BadSet, BadHeader, Damaged (a blob is missing), Busy, Unusable
         """
         parts, folder = _ordered(model, parts), self.path(model, fingerprint)
-        for part in parts:
-            if not self._blobs.has(part.sha256, part.size):
-                raise Damaged(self._blobs.path(part.sha256), "is not here whole", f"materialize gguf/{model} again")
         with self.locked():
+            for part in parts:
+                if not self._blobs.has(part.sha256, part.size):
+                    raise Damaged(self._blobs.path(part.sha256), "is not here whole", f"materialize gguf/{model} again")
             if not self._is_whole(model, fingerprint, parts):
                 facts = self.read_headers(parts, context)
                 _check_fit(facts.fit)
@@ -187,7 +189,7 @@ class Sets:
         Raises (on entering):
             Busy, Unusable
         """
-        return self._blobs.lock("store", "the store", self._limits.store_wait_s, lambda _: None)
+        return self._locks.held("store", "the store", self._limits.store_wait_s, lambda _: None)
 
     def _is_whole(self, model: str, fingerprint: str, parts: Sequence[Part]) -> bool:
         try:

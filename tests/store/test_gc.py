@@ -117,6 +117,18 @@ def test_what_is_being_written_stays_however_old_it_looks(store: Store) -> None:
     assert half.read_bytes() == b"half"
 
 
+def test_a_finished_blob_stays_while_the_rest_of_its_set_arrives(store: Store, tmp_path: Path) -> None:
+    """A download holds each blob of its set until the set is published, and so for as long as nothing names it."""
+    path = model_gguf(tmp_path / "m.gguf")
+    part = as_part(path, "model")
+    with store.blob(part) as writer:
+        writer.write(path.read_bytes())
+        age(writer.finish(), 100)
+        plan = store.plan_gc()
+        assert gone(plan) == set() and "is writing it" in plan.keep[0].why
+    assert gone(store.plan_gc()) == {("blob", part.sha256)}
+
+
 def test_what_became_current_after_the_plan_stays(store: Store, tmp_path: Path) -> None:
     first, second, third = (published(store, tmp_path, seed=seed) for seed in (1, 2, 3))
     store.promote("m", third)
