@@ -247,7 +247,7 @@ class Turns:
             prompt_seconds=reply.prompt_seconds,
             generation_seconds=reply.generation_seconds,
             cold_load=False,  # each load is followed by a warm-up, and one that others caused is marked
-            error=reply.error,
+            error=None if reply.error is None else storable(reply.error),
             answer_text=text,
             answer_json=None if judged.answer_json is None else storable(judged.answer_json),
             schema_valid=judged.schema_valid,
