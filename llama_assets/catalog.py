@@ -15,8 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
-from pydantic import model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 PACKAGED = Path(__file__).with_name("models.yaml")
 Count = Annotated[int, Field(strict=True)]  # `yes` is not 1
@@ -49,11 +57,13 @@ class CatalogError(ValueError):
 
 
 class Entry(BaseModel):
+    """A mapping of the file: unknown keys are refused, values do not change."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Model(Entry):
-    """One catalog entry. Exactly one of `quant` and `file` names the model, one of `mmproj` and `mmproj_file` the projector."""
+    """One catalog entry. One of `quant` and `file` names the model, one of `mmproj` and `mmproj_file` its projector."""
 
     id: str = Field(pattern=NAME, max_length=63, description="lower-case letters, digits, dots and dashes")
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the Hub")
@@ -117,6 +127,8 @@ Tenant = Annotated[TenantEntry, BeforeValidator(_tenant)]
 
 
 class Volumes(Entry):
+    """Sizes of what a cluster keeps."""
+
     models: str = Field("50Gi", pattern=r"^[1-9][0-9]*(Mi|Gi|Ti)$", description="size of the model volume, e.g. 50Gi")
 
 
@@ -135,6 +147,8 @@ class QuestionFiles(Entry):
 
 
 class Benchmark(Entry):
+    """What is asked, of how many photos, in how many turns."""
+
     question: QuestionFiles
     photos: Count = Field(100, ge=1, description="photos in the seeded sample")
     seed: Count = Field(1, ge=0)
@@ -196,7 +210,9 @@ def load(path: Path | None = None) -> Catalog:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        problem = Problem(path, mark.line + 1 if mark else 1, "(file)", "", f"not YAML: {getattr(error, 'problem', error)}")
+        problem = Problem(
+            path, mark.line + 1 if mark else 1, "(file)", "", f"not YAML: {getattr(error, 'problem', error)}"
+        )
         raise CatalogError([problem]) from None
     folder = path.resolve().parent
     problems = [Problem(path, line, key, "", "is here twice; keep one") for line, key in _repeated(node)]
@@ -225,7 +241,11 @@ def _disagreements(raw: Any, folder: Path) -> Iterator[tuple[tuple[int | str, ..
         for at, alias in enumerate(aliases if isinstance(aliases, list) else []):
             if alias in taken:
                 owner = taken[alias]
-                yield ("models", name, "aliases", at), alias, f"is already {f'an alias of {owner}' if owner else 'a model'}"
+                yield (
+                    ("models", name, "aliases", at),
+                    alias,
+                    f"is already {f'an alias of {owner}' if owner else 'a model'}",
+                )
             taken.setdefault(str(alias), name)
     incumbent = _mapping(raw, "benchmark").get("incumbent")
     if incumbent is not None and incumbent not in models:
@@ -233,7 +253,11 @@ def _disagreements(raw: Any, folder: Path) -> Iterator[tuple[tuple[int | str, ..
     question = _mapping(raw, "benchmark", "question")
     for key in ("prompt", "schema"):
         if isinstance(question.get(key), str) and not (folder / question[key]).is_file():
-            yield ("benchmark", "question", key), question[key], f"no such file beside the catalog: {folder / question[key]}"
+            yield (
+                ("benchmark", "question", key),
+                question[key],
+                f"no such file beside the catalog: {folder / question[key]}",
+            )
 
 
 def _mapping(raw: Any, *keys: str) -> dict[Any, Any]:
@@ -272,7 +296,8 @@ def _in_file(raw: Any, loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
 def _shape(loc: tuple[int | str, ...]) -> type[Entry]:
     """The class that says which keys are allowed where `loc`'s last key stands."""
     shapes: dict[str, type[Entry]] = {
-        "models": Model, "engine": Engine, "gpu": Gpu, "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark,
+        "models": Model, "engine": Engine, "gpu": Gpu,
+        "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark,
     }  # fmt: skip
     shape: type[Entry] = Catalog if len(loc) == 1 else shapes[str(loc[0])]
     return QuestionFiles if shape is Benchmark and len(loc) == 3 else shape

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
             SettingsError: a value is not allowed; names the variable, the value and what is allowed.
         """
         try:
-            return cls()  # type: ignore[call-arg]  # every field has a default
+            return cls()
         except ValidationError as error:
             raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
 

@@ -1,8 +1,8 @@
 """The lease of one machine: a lock file with the same record as in a cluster.
 
-Order of a take: flock, then the record (token + 1), then the heartbeat. The kernel drops the flock when the holder dies,
-however it dies, so the next taker needs no expiry: a record with a holder but no lock is a dead holder's. Tenants run in a
-cluster, not on this machine; they are not touched, and the record says so.
+Order of a take: flock, then the record (token + 1), then the heartbeat. The kernel drops the flock when the holder
+dies, however it dies, so the next taker needs no expiry: a record with a holder but no lock is a dead holder's.
+Tenants run in a cluster, not on this machine; they are not touched, and the record says so.
 
 A release is asked for by naming the token in `<lease>.release`; the holder sees it at its next beat and gives.
 """
@@ -70,7 +70,13 @@ class FileLease:
                 say(f"gpu lease: {found.holder} died with the card; taking over after token {found.token}")
             now = micro_time()
             record = Record(
-                found.token + 1, holder, purpose, now, now, self.times.lifetime_s, tuple((name, None) for name in self.tenants)
+                found.token + 1,
+                holder,
+                purpose,
+                now,
+                now,
+                self.times.lifetime_s,
+                tuple((name, None) for name in self.tenants),
             )
             self._write(record)
             say(f"gpu lease: taken, token {record.token}; {self.plan}")
@@ -132,6 +138,7 @@ class HeldLease:
         self._lease = lease
         self.record = record
         self._began = time.monotonic()
+        self._ended: float | None = None
         self._given = threading.Event()
         self._released = threading.Event()
         self._beat = threading.Thread(target=self._run, name="gpu-lease", daemon=True)
@@ -143,8 +150,8 @@ class HeldLease:
 
     @property
     def seconds(self) -> float:
-        """How long the card has been ours."""
-        return time.monotonic() - self._began
+        """From taking to giving back, or to now while it is held."""
+        return (self._ended or time.monotonic()) - self._began
 
     def still_held(self) -> bool:
         """May work go on? False once somebody asked for the card."""
@@ -162,6 +169,7 @@ class HeldLease:
         """End the heartbeat; no write of ours comes after this."""
         self._given.set()
         self._beat.join()
+        self._ended = time.monotonic()
 
     def _run(self) -> None:
         next_beat = time.monotonic() + self._lease.times.beat_s

@@ -1,7 +1,7 @@
 """What is written down about the card: who holds it, since when, and what will be restored.
 
-    GpuError
-    └── HeldByOther    somebody else has the card; says who, since when, and how to look or end it
+GpuError
+└── HeldByOther    somebody else has the card; says who, since when, and how to look or end it
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ VARIABLE = "LLAMA_ASSETS_TASK"
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work. `run_id` and `step` name it: the same pair is the same task, started twice or followed again."""
+    """One piece of work. `run_id` and `step` name it: the same pair is the same task, followed again."""
 
     kind: TaskKind
     run_id: str

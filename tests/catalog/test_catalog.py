@@ -9,8 +9,6 @@ import pytest
 from llama_assets.catalog import PACKAGED, Catalog, CatalogError, load
 
 
-
-
 def changed(tmp_path: Path, *pairs: tuple[str, str]) -> Path:
     text = PACKAGED.read_text()
     for old, new in pairs:
@@ -97,7 +95,9 @@ def test_yaml_that_is_none_names_the_line(tmp_path):
         load(path)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "just words", "models:\n", "models: {a: 3}\n", "models: [1]\nbenchmark: x\n"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "just words", "models:\n", "models: {a: 3}\n", "models: [1]\nbenchmark: x\n"]
+)
 def test_a_file_of_another_shape_is_an_error_and_not_a_crash(tmp_path, content):
     path = tmp_path / "models.yaml"
     path.write_text(content)

@@ -41,7 +41,11 @@ def test_every_take_gets_a_higher_token(lease):
 
 def test_a_second_taker_waits_and_then_is_told_who_has_it(lease):
     said: list[str] = []
-    with lease.take("first", "benchmark of a"), pytest.raises(HeldByOther) as caught, lease.take("second", "x", said.append):
+    with (
+        lease.take("first", "benchmark of a"),
+        pytest.raises(HeldByOther) as caught,
+        lease.take("second", "x", said.append),
+    ):
         pass
     assert "first (benchmark of a)" in str(caught.value) and "lease release" in str(caught.value)
     assert said and "waiting for first" in said[0]

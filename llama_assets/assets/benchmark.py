@@ -1,0 +1,137 @@
+"""How each model answers your photos: every selected model is an arm of one session, under one lease.
+
+Arms take turns, so they meet the same noise; a model that cannot be measured fails its own asset only. Here: the
+subsettable multi_asset and its checks. Not here: asking (`bench`), the card (`gpu`), judging (`verdict`).
+"""
+
+from collections.abc import Iterator
+from statistics import median
+
+import dagster as dg
+
+from llama_assets.assets import gguf
+from llama_assets.assets.described import first_paragraph
+from llama_assets.assets.verdict import VERDICT, verdict_result, verdict_spec
+from llama_assets.bench.question import Question
+from llama_assets.catalog import Catalog
+from llama_assets.pipes import run_task
+from llama_assets.platforms import Platform
+from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge, Judged
+
+GROUP = "benchmark"
+POOL = "gpu"
+GPU_LEASE = dg.AssetKey("gpu_lease")  # named here, defined in gpu.py, which needs this file's keys
+ANSWERED = "answered_an_image"
+VALID_RATE = "schema_valid_rate"
+LATENCY = "latency_against_history"
+CHECKS = {
+    ANSWERED: "The model answered at least one photo with something.",
+    VALID_RATE: "At least nine in ten answers are valid by the question's schema.",
+    LATENCY: "The 95th percentile of seconds is at most a quarter above the median of the last five sessions.",
+}
+LEAST_VALID = 0.9
+MOST_SLOWER = 1.25
+SESSIONS_BACK = 5
+
+
+def key(model: str) -> dg.AssetKey:
+    """`benchmark/<model>`."""
+    return dg.AssetKey(["benchmark", model])
+
+
+def keys(catalog: Catalog) -> list[dg.AssetKey]:
+    """Every benchmark of the catalog."""
+    return [key(model.id) for model in catalog.models]
+
+
+def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinition:
+    """All benchmarks and the verdict over them, as one step."""
+
+    @dg.multi_asset(
+        name="vision_benchmark",
+        can_subset=True,
+        pool=POOL,
+        specs=[*(_spec(model.id) for model in catalog.models), verdict_spec(catalog, keys(catalog))],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=key(model.id), description=says)
+            for model in catalog.models
+            for name, says in CHECKS.items()
+        ],
+    )
+    def vision_benchmark(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+        arms = [model.id for model in catalog.models if key(model.id) in context.selected_asset_keys]
+        if not arms:
+            judged = run_task(context, platform, Judge(catalog=catalog), Judged)
+            yield verdict_result(judged.verdict, judged.session)
+            return
+        question = Question.load(catalog.benchmark.question)
+        request = Benchmark(catalog=catalog.only(arms), question=question.to_json())
+        measured = run_task(context, platform, request, Benchmarked)
+        yield from (
+            _result(context, arm, found, measured.session)
+            for arm, found in measured.arms.items()
+            if found.failed is None
+        )
+        if measured.verdict is not None:
+            context.log.info("\n" + measured.verdict.text)
+            if VERDICT in context.selected_asset_keys:
+                yield verdict_result(measured.verdict, measured.session)
+        failed = {arm: found.failed for arm, found in measured.arms.items() if found.failed is not None}
+        if failed:
+            raise dg.Failure("\n".join(f"{arm}: {why}" for arm, why in failed.items()), allow_retries=False)
+
+    return vision_benchmark
+
+
+def _spec(model: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key(model),
+        deps=[gguf.key(model), GPU_LEASE],
+        group_name=GROUP,
+        description=first_paragraph(__doc__),
+        kinds={"llamacpp"},
+        code_version="1",
+        skippable=True,
+    )
+
+
+def _result(context: dg.AssetExecutionContext, arm: str, found: ArmResult, session: str) -> dg.MaterializeResult:
+    picture = (
+        {"latency": dg.MetadataValue.md(f"![latency](data:image/png;base64,{found.picture_png})")}
+        if found.picture_png
+        else {}
+    )
+    photos = {"photos": dg.MetadataValue.table([dg.TableRecord(row) for row in found.photos])} if found.photos else {}
+    return dg.MaterializeResult(
+        asset_key=key(arm),
+        metadata={**found.figures, "session": session, "fingerprint": found.fingerprint or "", **picture, **photos},
+        check_results=list(_checks(context, arm, found)),
+    )
+
+
+def _checks(context: dg.AssetExecutionContext, arm: str, found: ArmResult) -> Iterator[dg.AssetCheckResult]:
+    ok, valid, p95 = (found.figures.get(name) for name in ("ok", "schema_valid_rate", "latency_p95_s"))
+    yield _check(arm, ANSWERED, bool(ok), {"ok": ok or 0})
+    yield _check(arm, VALID_RATE, valid is not None and valid >= LEAST_VALID, {} if valid is None else {"rate": valid})
+    history = _history(context, arm)
+    if p95 is None or not history:
+        yield _check(arm, LATENCY, True, {"sessions": len(history)})
+    else:
+        usual = median(history)
+        slower = p95 / usual
+        yield _check(arm, LATENCY, slower <= MOST_SLOWER, {"p95_s": p95, "usual_s": usual, "ratio": slower})
+
+
+def _check(arm: str, name: str, passed: bool, figures: dict[str, float]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key(arm), check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=figures
+    )
+
+
+def _history(context: dg.AssetExecutionContext, arm: str) -> list[float]:
+    """p95 seconds of the last sessions, newest first; a session without one is passed over."""
+    records = context.instance.fetch_materializations(key(arm), limit=SESSIONS_BACK).records
+    values = (
+        record.asset_materialization.metadata.get("latency_p95_s") for record in records if record.asset_materialization
+    )
+    return [float(value.value) for value in values if value is not None and value.value is not None]

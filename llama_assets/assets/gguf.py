@@ -1,0 +1,124 @@
+"""The verified model files of each catalog model: the GGUF and its vision projector, from one commit of its repo.
+
+Materializing one resolves the followed revision, fetches what it selects, checks it and makes it current; if anything
+fails the old files stay current and served. Here: the asset, its checks, its metadata. Not here: how to fetch
+(`tasks.download`), what verified means (`store`).
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from llama_assets.assets import huggingface
+from llama_assets.assets.described import first_paragraph
+from llama_assets.catalog import Catalog, Model
+from llama_assets.pipes import run_task
+from llama_assets.platforms import Platform
+from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected
+
+GROUP = "gguf"
+POOL = "download"
+UPDATED = "updated"
+CHECKS = {
+    "sha256": "Every byte of the current files, hashed again, gives the sha256 that the Hub named.",
+    "header": "The GGUF headers are whole, every tensor lies inside its file, and the context fits the model.",
+    "projector": "The vision projector is one, and its width is the model's.",
+}
+
+
+def key(model: str) -> dg.AssetKey:
+    """`gguf/<model>`."""
+    return dg.AssetKey(["gguf", model])
+
+
+def gguf_assets(catalog: Catalog, platform: Platform) -> list[dg.AssetsDefinition]:
+    """One asset per catalog model."""
+    return [_asset(model, platform) for model in catalog.models]
+
+
+def gguf_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefinition]:
+    """Three blocking checks per model, in one step, on the files that would be served."""
+    return [_checks(model, platform) for model in catalog.models]
+
+
+def _asset(model: Model, platform: Platform) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key(model.id),
+        deps=[huggingface.key(model.id)],
+        group_name=GROUP,
+        pool=POOL,
+        description=first_paragraph(__doc__),
+        kinds={"gguf"},
+        code_version="1",
+        metadata={"repo": model.repo, "quant": model.quant or model.file, "mmproj": model.mmproj or model.mmproj_file},
+        check_specs=[
+            dg.AssetCheckSpec(
+                UPDATED,
+                asset=key(model.id),
+                description="The files are those of the followed revision, not an older one kept.",
+            )
+        ],
+    )
+    def gguf(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        found = run_task(context, platform, Download(model=model), Downloaded)
+        if found.update_error is None and found.revision:
+            huggingface.report_revision(context, model, found.revision, found.current.fingerprint)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(found.current.fingerprint),
+            metadata=_metadata(found),
+            check_results=[_updated(model, found)],
+        )
+
+    return gguf
+
+
+def _metadata(found: Downloaded) -> dict[str, dg.MetadataValue]:
+    files = [
+        dg.TableRecord({"role": f.role, "part": f.part, "bytes": f.bytes, "sha256": f.sha256})
+        for f in found.current.files
+    ]
+    known = {
+        "revision": dg.MetadataValue.text(found.revision) if found.revision else None,
+        "architecture": dg.MetadataValue.text(found.current.architecture) if found.current.architecture else None,
+        "context_length": dg.MetadataValue.int(found.current.context_length) if found.current.context_length else None,
+    }
+    return {
+        "repo": dg.MetadataValue.text(found.repo),
+        "fingerprint": dg.MetadataValue.text(found.current.fingerprint),
+        "bytes": dg.MetadataValue.int(found.current.bytes),
+        "fetched_bytes": dg.MetadataValue.int(found.fetched_bytes),
+        "seconds": dg.MetadataValue.float(found.seconds),
+        "files": dg.MetadataValue.table(files),
+        **{name: value for name, value in known.items() if value is not None},
+    }
+
+
+def _updated(model: Model, found: Downloaded) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key(model.id),
+        check_name=UPDATED,
+        passed=found.update_error is None,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=found.update_error or f"{model.repo} at {found.revision}",
+    )
+
+
+def _checks(model: Model, platform: Platform) -> dg.AssetChecksDefinition:
+    @dg.multi_asset_check(
+        name=f"gguf_{model.id.replace('-', '_').replace('.', '_')}_files",
+        specs=[
+            dg.AssetCheckSpec(name, asset=key(model.id), blocking=True, description=says)
+            for name, says in CHECKS.items()
+        ],
+        pool=POOL,
+    )
+    def files(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        found = run_task(context, platform, Inspect(models=(model,), verify=True), Inspected)
+        faults = found.faults.get(model.id, ())
+        for name in CHECKS:
+            says = [fault.says for fault in faults if fault.check == name]
+            yield dg.AssetCheckResult(
+                asset_key=key(model.id), check_name=name, passed=not says, description="; ".join(says) or CHECKS[name]
+            )
+
+    return files

@@ -1,0 +1,180 @@
+"""The commands: thin, with imports inside them, so that `--help` and the reaper stay light.
+
+Exit status: 0 good, 1 the thing asked about is bad, 2 wrong use. `--json` prints one object. Data goes to stdout,
+everything else to stderr. Not here: what a command finds out (the rooms), how it is worded (each error and answer
+owns its sentence).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llama_assets.platforms import Platform, open_platform
+from llama_assets.settings import Settings
+
+
+class Commands(click.Group):
+    """Turns an error that knows its exit status into its sentence and that status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command named on the line."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            status = getattr(error, "exit_status", None)
+            if status is None:
+                raise
+            click.echo(str(error), err=True)
+            raise SystemExit(status) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="llama-assets", message="%(version)s")
+def main() -> None:
+    """Vision GGUF models on one shared GPU: what is served, who has the card, which model should answer."""
+
+
+def _platform() -> Platform:
+    return open_platform(Settings.read())
+
+
+def _print(answer: dict[str, Any]) -> None:
+    click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@main.command()
+@as_json
+@click.option("--offline", is_flag=True, help="Do not ask the Hub.")
+def doctor(as_json: bool, offline: bool) -> None:
+    """Check settings, catalog, question, photos, Hub, store, engine and lease; say what to do."""
+    from llama_assets.doctor import examine
+
+    findings = list(examine(offline=offline))
+    if as_json:
+        _print({"good": all(f.good for f in findings), "findings": [f.as_dict() for f in findings]})
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+    sys.exit(0 if all(finding.good for finding in findings) else 1)
+
+
+@main.command()
+@click.argument("rows", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--session", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="session.json of the rows."
+)
+@click.option(
+    "--question",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="JSON Schema the answers should obey.",
+)
+@click.option("--ranking-key", help="Field of the answer that ranks photos; with --question.")
+@click.option("--incumbent", help="The model others are compared with.")
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
+@as_json
+def judge(
+    rows: tuple[Path, ...],
+    session: Path | None,
+    question: Path | None,
+    ranking_key: str | None,
+    incumbent: str | None,
+    markdown: bool,
+    as_json: bool,
+) -> None:
+    """Judge ROWS: a session folder, or Parquet, CSV or JSON lines files that together hold the arms."""
+    from llama_assets.bench.question import Question
+    from llama_assets.verdict import judge as judge_rows
+    from llama_assets.verdict import render_markdown, render_text
+
+    asked = Question.from_schema(question, ranking_key) if question else None
+    found = judge_rows(rows, session=session, question=asked, incumbent=incumbent)
+    if as_json:
+        _print(found.to_json())
+    else:
+        click.echo(render_markdown(found) if markdown else render_text(found))
+    sys.exit(found.exit_status)
+
+
+@main.command()
+@click.argument("session", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--open", "open_it", is_flag=True, help="Open the report in a browser.")
+@click.option("--without-photos", is_flag=True, help="Leave out thumbnails and captions, for a report that is sent on.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; beside the rows if not set."
+)
+def report(session: Path | None, open_it: bool, without_photos: bool, output: Path | None) -> None:
+    """Write the one-file HTML report of SESSION, or of the newest session."""
+    from llama_assets.tasks.verdict import newest_session, write_report
+
+    folder = session or newest_session(_platform().results)
+    path = write_report(folder, photos=not without_photos, output=output)
+    click.echo(path)
+    if open_it:
+        click.launch(str(path))
+
+
+@main.group()
+def lease() -> None:
+    """Who has the card: look, hold it, or ask for its release."""
+
+
+@lease.command("status")
+@as_json
+def lease_status(as_json: bool) -> None:
+    """Show who holds the card, since when, and what will be restored."""
+    platform = _platform()
+    lease = platform.lease(platform.catalog())
+    record, living = lease.status()
+    if as_json:
+        _print({"held": living, **record.as_dict(), "plan": lease.plan})
+        return
+    if living:
+        click.echo(f"held by {record.holder} ({record.purpose}) since {record.acquired_at}, token {record.token}")
+    elif record.holder:
+        click.echo(f"free: {record.holder} died with it (token {record.token}); the next taker goes on from there")
+    else:
+        click.echo(f"free; last token {record.token}")
+    click.echo(lease.plan)
+
+
+@lease.command("hold")
+@click.option("--minutes", type=click.FloatRange(0, 24 * 60, min_open=True), default=60.0, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Print what would be taken and restored; take nothing.")
+def lease_hold(minutes: float, dry_run: bool) -> None:
+    """Take the card, keep it for some minutes or until Ctrl-C or `release`, give it back."""
+    from llama_assets.tasks.hold import hold
+
+    platform = _platform()
+    lease = platform.lease(platform.catalog())
+    if dry_run:
+        click.echo(lease.plan)
+        return
+    held = hold(lease, minutes, click.echo)
+    click.echo(f"given back after {held.seconds:.1f} s, ended by {held.ended_by}")
+
+
+@lease.command("release")
+@click.option("--dry-run", is_flag=True, help="Only say who would be asked.")
+def lease_release(dry_run: bool) -> None:
+    """Ask the holder to give the card back; it does so before its next request."""
+    platform = _platform()
+    lease = platform.lease(platform.catalog())
+    record, living = lease.status()
+    if not living:
+        click.echo("free; nobody to ask")
+        return
+    if not dry_run:
+        lease.release()
+    click.echo(f"{'would ask' if dry_run else 'asked'} {record.holder} to give back token {record.token}")
+
+
+if __name__ == "__main__":
+    main()

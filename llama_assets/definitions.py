@@ -1,0 +1,38 @@
+"""The list of what exists. Nothing runs here, and nothing is decided: see `assets` for what, `automation` for when."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from llama_assets.assets.benchmark import benchmark_assets
+from llama_assets.assets.gguf import gguf_assets, gguf_checks
+from llama_assets.assets.gpu import gpu_lease_asset
+from llama_assets.assets.huggingface import huggingface_assets
+from llama_assets.assets.serving import engine_asset, llama_swap_asset
+from llama_assets.catalog import Catalog
+from llama_assets.platforms import Platform, open_platform
+from llama_assets.settings import Settings
+
+
+def build_defs(catalog: Catalog, platform: Platform) -> dg.Definitions:
+    """Everything that exists for one catalog on one platform; tests hand in their own two."""
+    return dg.Definitions(
+        assets=[
+            *huggingface_assets(catalog),
+            *gguf_assets(catalog, platform),
+            engine_asset(catalog),
+            llama_swap_asset(catalog, platform),
+            gpu_lease_asset(catalog, platform),
+            benchmark_assets(catalog, platform),
+        ],
+        asset_checks=gguf_checks(catalog, platform),
+        # One process per run: the heavy work is in tasks, and a step then hears SIGTERM in the ordinary way.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """What Dagster loads: the catalog and platform of this environment."""
+    platform = open_platform(Settings.read())
+    return build_defs(platform.catalog(), platform)

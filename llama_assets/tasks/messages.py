@@ -1,0 +1,194 @@
+"""What a task is asked and what it answers: the JSON that crosses the border between a run and a task.
+
+A run learns fingerprints, figures and verdicts only from these answers, because in a cluster its process has no volume
+mounted. Not here: how they travel (`launch.task` out, `pipes` back), what a task does (one file per kind).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from llama_assets.catalog import Catalog, Model
+from llama_assets.launch import TaskKind
+
+
+class Message(BaseModel):
+    """JSON of a known shape; a key that nobody expects is an error, because both sides are the same version."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Request(Message):
+    """What one kind of task is asked. `about` is the one model it is about, if it is about one."""
+
+    kind: ClassVar[TaskKind]
+
+    @property
+    def about(self) -> str | None:
+        """The model's id for the task's label."""
+        return None
+
+
+class Download(Request):
+    """Fetch, verify and publish what the followed revision of one model selects."""
+
+    kind: ClassVar[TaskKind] = "download"
+    model: Model
+
+    @property
+    def about(self) -> str:
+        """The model's id."""
+        return self.model.id
+
+
+class Inspect(Request):
+    """What the store holds for these models; with `verify`, every byte of the current files is hashed again."""
+
+    kind: ClassVar[TaskKind] = "store"
+    models: tuple[Model, ...]
+    verify: bool = False
+
+
+class Benchmark(Request):
+    """One session: every model of `catalog` is an arm, under one lease. `question` is `bench.Question` as JSON."""
+
+    kind: ClassVar[TaskKind] = "benchmark"
+    catalog: Catalog
+    question: dict[str, Any]
+
+
+class Judge(Request):
+    """The verdict over the newest finished session; nothing is asked of any model."""
+
+    kind: ClassVar[TaskKind] = "verdict"
+    catalog: Catalog
+
+
+class Hold(Request):
+    """Take the card, keep it for `minutes` or until released, give it back."""
+
+    kind: ClassVar[TaskKind] = "hold"
+    catalog: Catalog
+    minutes: float
+
+
+class Answer(Message):
+    """What one kind of task answers."""
+
+
+class FileFacts(Message):
+    """One file of the store. `bytes` is its size; `path` is the name it has on the Hub, if that is known."""
+
+    role: Literal["model", "mmproj"]
+    part: int
+    sha256: str
+    bytes: int
+    path: str | None = None
+
+
+class ModelFiles(Message):
+    """One verified, published set of files: a model and its projector."""
+
+    model: str
+    fingerprint: str
+    bytes: int
+    files: tuple[FileFacts, ...]
+    model_file: str
+    mmproj_file: str
+    architecture: str | None = None
+    context_length: int | None = None
+
+
+class Downloaded(Answer):
+    """The files now current. `update_error` says why they are not those of the followed revision, if they are not."""
+
+    current: ModelFiles
+    repo: str
+    revision: str | None
+    seconds: float
+    fetched_bytes: int
+    update_error: str | None = None
+
+
+class FileFault(Message):
+    """One thing wrong with a stored file: which check found it and what it says."""
+
+    check: Literal["sha256", "header", "projector"]
+    says: str
+
+
+class Inspected(Answer):
+    """What the store holds. `faults` are per model and empty when `verify` was not asked."""
+
+    current: dict[str, ModelFiles]
+    faults: dict[str, tuple[FileFault, ...]]
+    hashed_bytes: int = 0
+
+
+class ArmResult(Message):
+    """What a session found for one model. `figures` are flat and stable: they become plots."""
+
+    figures: dict[str, float | int]
+    fingerprint: str | None
+    failed: str | None = None
+    photos: tuple[dict[str, Any], ...] = ()
+    picture_png: str | None = None
+
+
+class VerdictResult(Message):
+    """The judged session. `text` is the 80-column verdict, `markdown` the same for the UI; `picture_png` is base64."""
+
+    figures: dict[str, float | int]
+    verdict: str
+    recommendation: str | None
+    text: str
+    markdown: str
+    report: str
+    stopped_by_warning: bool
+    picture_png: str | None = None
+
+
+class Benchmarked(Answer):
+    """A session's end. `session` is its folder; arms that could not be measured have `failed` set."""
+
+    session: str
+    resumed: bool
+    rows_written: int
+    arms: dict[str, ArmResult]
+    verdict: VerdictResult | None
+
+
+class Judged(Answer):
+    """The verdict over a session that was measured earlier."""
+
+    session: str
+    verdict: VerdictResult
+
+
+class Held(Answer):
+    """The card was held and given back."""
+
+    token: int
+    seconds: float
+    ended_by: Literal["time", "release", "signal"]
+    tenants: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What came back from a task: its answer, or why there is none."""
+
+    answer: dict[str, Any] | None
+    failed: str | None
+
+    @classmethod
+    def of(cls, messages: Sequence[Any]) -> Said:
+        """Picked out of a Pipes session's custom messages; the last of each counts."""
+        answer = failed = None
+        for message in messages:
+            answer, failed = message.get("answer", answer), message.get("failed", failed)
+        return cls(answer, failed)

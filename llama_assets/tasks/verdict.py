@@ -1,0 +1,113 @@
+"""Task `verdict`, and what every judged session turns into: figures that plot, a report file, text.
+
+Reads a session folder and writes the report beside its rows. Not here: the statistics and the sentences (`verdict`).
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llama_assets.tasks.messages import ArmResult, Judged, VerdictResult
+
+if TYPE_CHECKING:
+    from llama_assets.tasks.work import Work
+
+REPORT = "report.html"
+
+
+class NoSession(RuntimeError):
+    """There is nothing to judge yet."""
+
+    exit_status = 1
+
+    def __init__(self, results: Path) -> None:
+        super().__init__(f"no finished session in {results / 'sessions'}; materialize benchmark/* first")
+
+
+@dataclass(frozen=True)
+class JudgedSession:
+    """A session's figures: per arm, and the verdict over them."""
+
+    arms: dict[str, ArmResult]
+    verdict: VerdictResult
+
+
+def verdict_task(work: Work) -> Judged:
+    """Judge the newest finished session again. Raises NoSession."""
+    folder = newest_session(work.platform.results)
+    work.say(f"judging session {folder.name}")
+    return Judged(session=str(folder), verdict=judged_session(folder).verdict)
+
+
+def newest_session(results: Path) -> Path:
+    """The newest session that is finished.
+
+    Raises:
+        NoSession: there is none.
+    """
+    from llama_assets.bench.record import NotASession, Record
+
+    for folder in sorted((results / "sessions").glob("*"), reverse=True):
+        try:
+            if Record.read(folder).finished:
+                return folder
+        except NotASession:
+            continue
+    raise NoSession(results)
+
+
+def judged_session(folder: Path) -> JudgedSession:
+    """Judge a session, write its report beside the rows, and give all its figures."""
+    from llama_assets.verdict import (
+        distribution_png,
+        headline,
+        judge,
+        metadata,
+        render_markdown,
+        render_text,
+        verdict_png,
+        worst_and_best,
+    )
+
+    judgement = judge(folder)
+    report = write_report(folder)
+    arms = {
+        model: ArmResult(
+            figures=metadata(judgement, model),
+            fingerprint=found.fingerprint,
+            photos=tuple(worst_and_best(judgement, model)),
+            picture_png=_base64(distribution_png(judgement, model)),
+        )
+        for model, found in judgement.models.items()
+    }
+    recommended = judgement.recommendation
+    verdict = VerdictResult(
+        figures=metadata(judgement),
+        verdict=headline(judgement),
+        recommendation=recommended.model if recommended else None,
+        text=render_text(judgement),
+        markdown=render_markdown(judgement),
+        report=str(report),
+        stopped_by_warning=judgement.exit_status == 1,
+        picture_png=_base64(verdict_png(judgement)),
+    )
+    return JudgedSession(arms, verdict)
+
+
+def write_report(folder: Path, photos: bool = True, output: Path | None = None) -> Path:
+    """The one-file HTML report of a session, by rename. Beside its rows unless `output` says where."""
+    from llama_assets.verdict import judge, render_html
+
+    path = (output or folder / REPORT).absolute()
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(render_html(judge(folder), folder, photos=photos), encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode("ascii")
