@@ -19,7 +19,7 @@ from llama_assets.bench.rows import NoRows, Row, read_rows
 from .compare import described, lease, paired, ranking, seconds_pair, valid_pair
 from .evidence import Evidence, gather
 from .facts import Facts, read_facts
-from .judgement import Judgement, ModelFigures, Pair, Quiet, Recommendation, SessionFigures, Warned
+from .judgement import Judgement, Metric, ModelFigures, Pair, Quiet, Recommendation, SessionFigures, Warned
 from .statistics import RULES, Rules
 from .unjudged import not_judged
 from .warning_texts import worded
@@ -153,7 +153,7 @@ def recommended(
     """
     if any(w.effect == "no_recommendation" for w in warnings) or len(models) < 2:
         return None
-    by = {(pair.b, pair.metric): pair for pair in pairs}
+    by: dict[tuple[str, Metric], Pair] = {(pair.b, pair.metric): pair for pair in pairs}
     good: list[tuple[float, str, str]] = []
     for model in models:
         on_seconds, on_valid = by.get((model, "seconds")), by.get((model, "valid_answers"))
@@ -166,7 +166,17 @@ def recommended(
     if good:
         _, model, reason = min(good)
         return Recommendation(model, reason)
-    return Recommendation(
-        incumbent,
-        "no candidate is better on seconds or valid answers and at least equivalent on the other",
-    )
+    return Recommendation(incumbent, _why_not(by))
+
+
+def _why_not(by: dict[tuple[str, Metric], Pair]) -> str:
+    """What a candidate that is better on one metric lacks on the other."""
+    for (model, metric), pair in by.items():
+        if pair.verdict == "better":
+            other = by.get((model, "valid_answers" if metric == "seconds" else "seconds"))
+            name = {"seconds": "seconds", "valid_answers": "valid answers"}
+            lacks = (
+                f"{other.verdict} on {name[other.metric]}" if other else "whether its answers are valid is not known"
+            )
+            return f"{model} is better on {name[metric]}, but {lacks}"
+    return "no candidate is better on seconds or on valid answers"

@@ -41,8 +41,8 @@ def render_text(j: Judgement, width: int = 80) -> str:
     plot = forest(j, width)
     if plot:
         shared = next(pair.level for pair in j.pairs if pair.metric == "seconds")
-        lines += [f"seconds against {j.incumbent}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"]
-        lines += [*plot, ""]
+        what = f"seconds against {j.incumbent}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"
+        lines += [*_wrapped(what, width), *plot, ""]
     for place, warned in enumerate(j.warnings, 1):
         stop = "STOP" if warned.effect == "no_recommendation" else "warn"
         lines.append(f"{stop} {warned.code}" + (f"  {warned.model}" if warned.model else ""))
@@ -74,27 +74,25 @@ def _ascii(text: str) -> str:
 
 
 def _table(j: Judgement) -> Iterator[str]:
-    yield (
-        " " * NAME
-        + f"{'p50 s':>6}{'p95 s':>7}{'tok/s':>7}{'load s':>7}  {'valid, 95 %':<15}{'top by lot':>10}  verdict"
-    )
+    yield " " * NAME + f"{'p50 s':>6}{'p95 s':>7}{'tok/s':>6}{'load s':>7}  {'valid, 95 %':<14}{'by lot':>9}  verdict"
     for model, figures in j.models.items():
         pair = j.pair(model, "seconds")
         word = "incumbent" if model == j.incumbent else pair.verdict if pair else ""
         valid, tie = figures.schema_valid, figures.tie
         cells = f"{_cell(figures.latency_p50_s):>6}{_cell(figures.latency_p95_s):>7}"
         speed = "-" if figures.tokens_per_second is None else f"{figures.tokens_per_second:.1f}"
-        cells += f"{speed:>7}{_cell(figures.cold_load_s):>7}  "
-        run = "-" if valid.count is None else f"{valid.count}/{figures.rows} {_share(valid.low)}-{_share(valid.high)}"
+        cells += f"{speed:>6}{_cell(figures.cold_load_s):>7}  "
+        share = f"{valid.count}/{figures.rows}" if figures.rows < 1000 else f"{_share(valid.rate)} %"
+        run = "-" if valid.count is None else f"{share} {_share(valid.low)}-{_share(valid.high)}"
         lot = "-" if tie is None else "none" if tie.seats == tie.group else f"{tie.seats} of {tie.group}"
-        cells += f"{run:<15}{lot:>10}  {word}"
+        cells += f"{run:<14}{lot:>9}  {word}"
         name = _ascii(model)
         if len(name) >= NAME:
             yield name
             name = ""
         yield f"{name:<{NAME}}{cells}"
-    yield "valid: answers, and their 95 % interval in percent; top by lot: seats of the top"
-    yield "10 drawn by lot, and the photos tied for them; verdict: on seconds"
+    yield "valid: answers, and their 95 % interval in percent; by lot: seats of the top 10"
+    yield "drawn by lot, and the photos tied for them; verdict: on seconds"
 
 
 def _cell(value: float | None) -> str:
@@ -133,7 +131,7 @@ def forest(j: Judgement, width: int = 80) -> list[str]:
         cells[left : right + 1] = ["-"] * (right - left + 1)
         cells[left] = cells[right] = "|"
         cells[column(pair.estimate or 1)] = "o"
-        name = _ascii(pair.b)
+        name = _ascii(pair.b).replace("`", "'")  # the plot stands in a fence of Markdown
         if len(name) >= NAME:
             lines.append(name)
             name = ""

@@ -1,16 +1,19 @@
 """Sessions made from numbers: rows with a known truth, for tests of the verdict. Imports nothing of it.
 
 `Recipe` says what is true (ratios, noise, drift, blocks, scores, faults); `rows()` plays it in mirrored blocks and
-returns one dict a row with the columns of the row contract; `write()` puts a session folder on disk. Log seconds are a
-photo effect shared by the arms, noise that is an AR(1) series over the whole session in the order of asking, and drift.
+returns one dict a row with the columns of the row contract; `record()` is its session.json, `write()` puts both on
+disk, `write_csv()` some columns of it as somebody else's file. Log seconds are a photo effect shared by the arms, noise
+that is an AR(1) series over the whole session in the order of asking, and drift.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,3 +138,61 @@ def drawn_scores(rng: np.random.Generator, taste: np.ndarray, shares: Sequence[f
     order_of_photos = np.argsort(np.argsort(taste + 0.5 * rng.standard_normal(len(taste))))
     edges = np.cumsum(np.asarray(shares) / np.sum(shares)) * len(taste)
     return 1 + np.searchsorted(edges, order_of_photos + 0.5)
+
+
+def record(recipe: Recipe, **changed: Any) -> dict[str, Any]:
+    """session.json as ours is; `changed` replaces keys, `mmproj` and `engine` those of single arms."""
+    made = rows(recipe)
+    mmproj, engine = changed.pop("mmproj", {}), changed.pop("engine", {})
+    loads, last = [], None
+    for row in made:
+        if row["model"] != last:
+            last = row["model"]
+            at = datetime.fromisoformat(row["started_at"]) - timedelta(seconds=32)
+            load = {"model": last, "why": "turn", "started_at": at.isoformat(), "seconds": 30.0, "cold": True}
+            loads.append(load | {"warm_up_seconds": 2.0})
+    begin, end = (datetime.fromisoformat(made[place]["started_at"]) for place in (0, -1))
+    build = {"kind": "llama-server", "build": "b11549"}
+    values = {
+        "id": "20261114T021500Z-made",
+        "incumbent": recipe.models[0],
+        "ranking_key": "instagram_fit_score",
+        "question": {
+            "prompt": "Judge this photo.",
+            "schema": SCHEMA,
+            "ranking_key": "instagram_fit_score",
+            "structured_output": "grammar",
+        },
+        "arms": {
+            m: {"fingerprint": "ef" * 32, "mmproj": mmproj.get(m, "F16"), "engine": engine.get(m, build), "ended": None}
+            for m in recipe.models
+        },
+        "photo_set": {"hash": "cd" * 32, "seed": 1, "left_out": []},
+        "photos": [{"name": f"photo-{n:03d}.jpg", "thumb": f"thumbs/{n + 1}.jpg"} for n in range(recipe.photos)],
+        "loads": loads,
+        "contamination": [],
+        "running_samples": 900,
+        "lease_seconds": (end - begin).total_seconds() + 45,
+        "finished": end.isoformat(),
+    }
+    return values | changed
+
+
+def write(folder: Path, recipe: Recipe, **changed: Any) -> Path:
+    """A session folder with JSON lines by model, as a session leaves it when it is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for model in recipe.models:
+        lines = [json.dumps(row) + "\n" for row in rows(recipe) if row["model"] == model]
+        (folder / f"rows-{model}.jsonl").write_text("".join(lines))
+    (folder / "session.json").write_text(json.dumps(record(recipe, **changed)))
+    return folder
+
+
+def write_csv(path: Path, recipe: Recipe, columns: Sequence[str]) -> Path:
+    """Somebody else's file: these columns only, arm after arm."""
+    made = sorted(rows(recipe), key=lambda row: recipe.models.index(row["model"]))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(made)
+    return path

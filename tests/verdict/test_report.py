@@ -1,0 +1,151 @@
+"""The page: one file without script or network, one order in every state, foreign text escaped, photos if asked."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from llama_assets.verdict import judge, render_html
+
+from .sessions import Recipe, rows, write
+from .states import ALL, Judged
+
+ORDER = ["incumbent", "warnings", "not-judged", "arms", "time", "spread", "ranks", "photos", "lease", "fixed", "repeat"]
+VOID = {"meta", "img", "br", "input", "link", "hr"}
+JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
+
+
+class Page(HTMLParser):
+    """What a page holds, and whether its tags are balanced."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if found.get("id") else []
+        self.links += [str(found[key]) for key in ("href", "src") if found.get(key)]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}>"
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_a_page_is_whole_and_needs_nothing_else(judged: Judged, state: str) -> None:
+    text = render_html(judged(state))
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert all(link.startswith(("#", "data:image/jpeg;base64,")) for link in page.links)
+    assert not re.search(r"url\((?!#)|@import|https?://", text)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'" in text
+    assert len(text) < 300_000
+    assert "viewBox" not in text
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_sections_keep_their_order_and_every_link_has_its_place(judged: Judged, state: str) -> None:
+    page = Page(render_html(judged(state)))
+    sections = [one for one in page.ids if one in ORDER]
+    assert sections == [one for one in ORDER if one in sections]
+    assert {"warnings", "not-judged", "arms", "time", "spread", "fixed", "repeat"} <= set(sections)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_every_figure_is_well_formed_and_says_what_it_shows(judged: Judged, state: str) -> None:
+    text = render_html(judged(state))
+    figures = re.findall(r'<svg class="fig.*?</svg>', text, flags=re.S)
+    assert figures
+    for figure in figures:
+        tree = ET.fromstring(figure)
+        assert tree.get("role") == "img"
+        assert tree.get("aria-label")
+        assert not re.search(r"nan|inf", re.sub(r"<(title|desc)>.*?</\1>|aria-label=\"[^\"]*\"", "", figure))
+
+
+def test_the_same_judgement_gives_the_same_page(judged: Judged) -> None:
+    j = judged("better")
+    assert render_html(j) == render_html(j)
+
+
+def test_what_models_and_files_say_is_escaped(tmp_path: Path) -> None:
+    evil = '<img src=x onerror="alert(1)">'
+    made = rows(Recipe(models=("a", evil), photos=40))
+    for row in made:
+        row["photo"] = f"</b>{row['photo']}<script>"
+        row["answer_text"] = json.dumps({"instagram_fit_score": row["position"] % 10 + 1, "suggested_caption": evil})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in made))
+    told = {"incumbent": "a", "ranking_key": "instagram_fit_score", "arms": {evil: {"mmproj": evil}}, "note": evil}
+    (tmp_path / "session.json").write_text(json.dumps(told))
+    text = render_html(judge(tmp_path / "rows.jsonl", session=tmp_path / "session.json"), tmp_path)
+    assert "<img src=x" not in text
+    assert "<script" not in text
+    assert Page(text).open == []
+
+
+def test_thumbnails_and_captions_are_in_the_page_only_if_asked(tmp_path: Path) -> None:
+    folder = write(tmp_path / "s", Recipe(ratios=(1, 0.9, 0.6)))
+    (folder / "thumbs").mkdir()
+    for number in range(1, 101):
+        (folder / "thumbs" / f"{number}.jpg").write_bytes(JPEG)
+    j = judge(folder)
+    with_photos, without = render_html(j, folder), render_html(j, folder, photos=False)
+    assert with_photos.count(base64.b64encode(JPEG).decode()) == 6
+    assert "sees it" in with_photos
+    assert "photo-0" in with_photos
+    for private in ("data:image", "sees it", "photo-0"):
+        assert private not in without.replace("img-src data:", "")
+    assert re.search(r"<b>Photo \d+</b>", without)
+
+
+def test_a_thumbnail_outside_the_session_folder_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(JPEG)
+    photos = [{"name": f"photo-{n:03d}.jpg", "thumb": "../secret.jpg"} for n in range(100)]
+    folder = write(tmp_path / "s", Recipe(), photos=photos)
+    assert "data:image" not in render_html(judge(folder), folder)
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_colours_keep_their_contrast_in_light_and_dark() -> None:
+    """WCAG: 4.5 for text, 3 for what carries meaning in a figure."""
+    import llama_assets.verdict.report as report
+
+    css = (report.TEMPLATES / "report.css").read_text()
+    light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block)) for block in css.split("@media screen", 1))
+    for palette in (light, dark):
+        for name in ("ink", "dim", "link"):
+            assert contrast(palette[name], palette["paper"]) >= 4.5, name
+        assert contrast(palette["note"], palette["notebg"]) >= 4.5
+        for name in ("edge", "arm0", "arm1", "arm2", "arm3", "arm4"):
+            assert contrast(palette[name], palette["paper"]) >= 3, name

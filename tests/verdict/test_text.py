@@ -1,0 +1,108 @@
+"""The text: golden for each state, 80 columns, ASCII, and no number that the JSON does not hold.
+
+`UPDATE_GOLDEN=1 pytest tests/verdict/test_text.py` writes the golden files anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llama_assets.verdict import headline, render_markdown, render_text
+from llama_assets.verdict.sentences import follow_up, pair_sentence
+from llama_assets.verdict.warning_texts import effect_text
+
+from .states import ALL, Judged
+
+GOLDEN = Path(__file__).with_name("golden")
+FIXED = {5.0, 90.0, 30.0, 10.0, 100.0}  # margins, the level of equivalence, the fewest photos, the top N
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_the_terminal_text_is_the_golden_one(judged: Judged, state: str) -> None:
+    text, golden = render_text(judged(state)), GOLDEN / f"{state}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_the_terminal_text_has_80_ascii_columns(judged: Judged, state: str) -> None:
+    text = render_text(judged(state))
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_no_output_says_faster_or_significant(judged: Judged, state: str) -> None:
+    j = judged(state)
+    for text in (render_text(j), render_markdown(j)):
+        assert not re.search(r"\b(faster|slightly|clearly|significant)", text)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number of JSON values, as it is, in percent, and as a change in percent."""
+    if isinstance(value, dict):
+        for below in value.values():
+            yield from numbers(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from numbers(below)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from (abs(value), abs(100 * value), abs(100 * (value - 1)))
+    elif isinstance(value, str):
+        yield from (float(x) for x in re.findall(r"\d+(?:\.\d+)?", value))
+
+
+def told(text: str, known: set[float]) -> list[str]:
+    """Numbers of a text that are none of the known, rounded as they are printed."""
+    strange = []
+    for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text):
+        decimals = len(found.partition(".")[2])
+        value, half = float(found.replace(",", "")), 0.5 * 10**-decimals + 1e-9
+        if not any(abs(value - x) <= half or (value == 0.1 and x < 0.1) or (value == 99.9 and x > 99.9) for x in known):
+            strange.append(found)
+    return strange
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_every_number_of_a_sentence_is_in_the_json(judged: Judged, state: str) -> None:
+    j = judged(state)
+    found = j.to_json()
+    for pair, values in zip(j.pairs, found["pairs"], strict=True):
+        assert told(pair_sentence(j, pair), set(numbers(values)) | FIXED) == []
+    for warned, values in zip(j.warnings, found["warnings"], strict=True):
+        assert told(f"{warned.detail} {effect_text(warned)}", set(numbers(values["figures"])) | FIXED) == []
+    everything = set(numbers({"pairs": found["pairs"], "models": found["models"]})) | FIXED | {1000.0}
+    assert told(" ".join([headline(j), *follow_up(j)]), everything) == []
+
+
+def test_the_test_above_can_fail() -> None:
+    assert told("41 % less", {40.2}) == ["41"]
+
+
+def test_markdown_holds_no_photo_and_no_answer(judged: Judged) -> None:
+    for state in ALL:
+        text = render_markdown(judged(state))
+        assert "photo-0" not in text
+        assert "sees it" not in text
+        assert text.count("<details") == text.count("</details>")
+
+
+def test_a_foreign_name_cannot_break_the_markdown_table(tmp_path: Path) -> None:
+    from llama_assets.verdict import judge
+
+    from .sessions import Recipe, write_csv
+
+    recipe = Recipe(models=("a|b", "<script>"), photos=40)
+    text = render_markdown(judge([write_csv(tmp_path / "old.csv", recipe, ["model", "photo", "seconds"])]))
+    fenced = text.split("```")
+    assert len(fenced) == 3
+    assert "<script>" not in fenced[0] + fenced[2]
+    assert "a\\|b" in text
