@@ -1,0 +1,90 @@
+"""One run of the demo for every test that wants a finished graph: its output, its files and its Dagster instance.
+
+The demo is run as `make demo` runs it, in a working folder of its own. It costs half a minute, so it is run once a
+session; whoever needs a store or a session to spoil copies it first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llama_assets.demo.__main__ import HOME, demo_environment
+from tests.conftest import ROOT
+
+NOBODY = "http://127.0.0.1:9"  # port 9, discard: the demo's hub is gone when the demo has ended
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A demo that has ended well."""
+
+    folder: Path
+    """The working folder: dagster.yaml, workspace.yaml, .dagster/ and .llama-assets/ lie here."""
+    home: Path
+    """The demo's store/, results/, photos/ and run.log."""
+    output: str
+    """What a person saw."""
+    seconds: float
+    environment: dict[str, str]
+    """For commands on the same store, results and instance; the Hub of it is down."""
+
+    @property
+    def session(self) -> Path:
+        """The one session's folder."""
+        (session,) = (self.home / "results" / "sessions").iterdir()
+        return session
+
+    def run(self, *command: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        """A command in the working folder; programs of the tests' own environment are found first."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout_s
+        )
+
+
+def working_folder(folder: Path) -> Path:
+    """A folder in which Dagster's commands behave as they do in a checkout."""
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def own_environment() -> dict[str, str]:
+    """This process's environment without a person's own settings, and with our programs first on PATH."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LLAMA_", "HF_", "DAGSTER_")) or name == "LLAMA_SWAP_BIN"
+    }
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
+    """The demo, run once a session."""
+    folder = working_folder(tmp_path_factory.mktemp("demo"))
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "llama_assets.demo"],
+        cwd=folder,
+        env=own_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    seconds = time.monotonic() - began
+    if done.returncode:
+        pytest.fail(f"the demo ended with status {done.returncode}:\n{done.stdout[-6000:]}", pytrace=False)
+    home = folder / HOME
+    environment = {**own_environment(), **demo_environment(home, NOBODY), "PATH": own_environment()["PATH"]}
+    environment = {name: value for name, value in environment.items() if not name.startswith("DAGSTER_")}
+    return DemoRun(folder, home, done.stdout, seconds, environment)
