@@ -19,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+if TYPE_CHECKING:  # Pillow is imported where a photo is opened: the graph needs this room's names, not its pictures
+    from PIL import Image
 
 PLAIN = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 HEIC = frozenset({".heic", ".heif"})
@@ -96,6 +97,8 @@ class PhotoSet:
 
     def write_thumbnails(self, folder: Path, limits: PhotoLimits | None = None) -> tuple[str, ...]:
         """Small JPEGs `1.jpg`, `2.jpg`... in the set's order; returns their names. What is there is kept."""
+        from PIL import Image
+
         limits = limits or PhotoLimits()
         folder.mkdir(parents=True, exist_ok=True)
         names = []
@@ -209,6 +212,8 @@ def _can_read_heic() -> bool:
 
 def _upright(data: bytes, limits: PhotoLimits) -> Image.Image:
     """The photo as RGB, fitted, turned as its EXIF says."""
+    from PIL import Image, ImageOps
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is the one that counts
         opened = Image.open(BytesIO(data))
@@ -227,7 +232,9 @@ def _upright(data: bytes, limits: PhotoLimits) -> Image.Image:
 
 def _fit(image: Image.Image, edge_px: int) -> None:
     """Shrink in place until the long edge fits; never enlarge."""
-    image.thumbnail((edge_px, edge_px), Image.Resampling.LANCZOS)
+    from PIL.Image import Resampling
+
+    image.thumbnail((edge_px, edge_px), Resampling.LANCZOS)
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:
@@ -238,6 +245,8 @@ def _jpeg(image: Image.Image, quality: int) -> bytes:
 
 
 def _reason(error: Exception) -> str:
+    from PIL import UnidentifiedImageError
+
     if isinstance(error, UnidentifiedImageError):
         return "is not an image"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
