@@ -94,7 +94,7 @@ def judge(
     from llama_assets.verdict import judge as judge_rows
     from llama_assets.verdict import render_markdown, render_text
 
-    asked = Question.from_schema(question, ranking_key) if question else None
+    asked = Question.of_answers(question, ranking_key) if question else None
     found = judge_rows(rows, session=session, question=asked, incumbent=incumbent)
     if as_json:
         _print(found.to_json())

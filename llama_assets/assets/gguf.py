@@ -41,6 +41,11 @@ def gguf_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefi
     return [_checks(model, platform) for model in catalog.models]
 
 
+def selection_without(model: str) -> str:
+    """What to materialize when one model cannot be had, in Dagster's selection syntax."""
+    return f'not (key:"gguf/{model}" or key:"benchmark/{model}")'
+
+
 def _asset(model: Model, platform: Platform) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(model.id),
@@ -60,7 +65,12 @@ def _asset(model: Model, platform: Platform) -> dg.AssetsDefinition:
         ],
     )
     def gguf(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        found = run_task(context, platform, Download(model=model), Downloaded)
+        try:
+            found = run_task(context, platform, Download(model=model), Downloaded)
+        except dg.Failure as failure:
+            # What serves all models lies downstream of each: say how to go on without this one.
+            says = f"{failure.description}\nto run the rest: --select '{selection_without(model.id)}'"
+            raise dg.Failure(says, allow_retries=False) from None
         if found.update_error is None and found.revision:
             huggingface.report_revision(context, model, found.revision, found.current.fingerprint)
         return dg.MaterializeResult(

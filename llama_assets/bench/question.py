@@ -150,6 +150,21 @@ class Question:
             structured_output=files.structured_output,
         )
 
+    @classmethod
+    def of_answers(cls, schema: Path, ranking_key: str | None = None) -> Question:
+        """What answers measured elsewhere should obey; the prompt is not known, so it cannot be asked.
+
+        Without `ranking_key` the schema's only number ranks.
+
+        Raises:
+            NotReadable, BadSchema, NoRankingKey: as above; the last also when several numbers could rank.
+        """
+        wanted = _json(schema)
+        properties = wanted.get("properties", {}) if isinstance(wanted, dict) else {}
+        numeric = [name for name, below in properties.items() if _numeric(below)]
+        key = ranking_key or (numeric[0] if len(numeric) == 1 else "")
+        return cls(prompt="", schema=wanted, ranking_key=key, structured_output="response_format")
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `from_json` gives an equal question."""
         return {

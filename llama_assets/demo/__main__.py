@@ -94,10 +94,10 @@ def _materialize(select: str, environment: dict[str, str], log: Path, began: flo
 def _shown(line: str) -> str | None:
     """What a person wants to see of one line of Dagster's log: what tasks say, and errors."""
     found = LOG_LINE.match(re.sub(r"\x1b\[[0-9;]*m", "", line.rstrip()))
-    if not found or found["level"] == "DEBUG":
+    if not found or found["level"] == "DEBUG" or "[pipes]" in found["rest"]:
         return None
     step, _, message = found["rest"].partition(" - ")
-    return f"{step.replace('__', '/'):<24} {message}" if message else found["rest"] or None
+    return f"{step.replace('__', '/'):<24} {message}" if message else None
 
 
 def _end(home: Path, fetched: int, seconds: float) -> None:

@@ -79,7 +79,7 @@ class FileLease:
                 tuple((name, None) for name in self.tenants),
             )
             self._write(record)
-            say(f"gpu lease: taken, token {record.token}; {self.plan}")
+            say(f"gpu lease: taken, token {record.token}")
             held = HeldLease(self, record)
             held.start()
             try:

@@ -65,22 +65,25 @@ def benchmark_task(work: Work) -> Benchmarked:
             answer_timeout_s=float(spec.answer_timeout_seconds),
             incumbent=spec.incumbent if spec.incumbent in arms else None,
         )
-        begun = session.begin(platform.results, comparison, work.say)
-        outcome = _under_the_lease(work, catalog, comparison, begun.folder, list(current.values()))
+        outcome = session.begin(platform.results, comparison, work.say)
+        resumed = outcome.rows > 0
+        if outcome.complete:  # killed between the last answer and the verdict: no card is needed for the rest
+            session.finish(outcome, None, None, work.say)
+        else:
+            outcome = _under_the_lease(work, catalog, comparison, outcome.folder, list(current.values()))
     if outcome.halted:
         raise SessionHalted(outcome)
-    figures = judged_session(outcome.folder)
+    judged = judged_session(outcome.folder) if outcome.rows else None
+    results: dict[str, ArmResult] = dict(judged.arms) if judged else {}
     for model, reason in outcome.ended.items():
         failed[model] = ArmResult(figures={}, fingerprint=current[model].fingerprint, failed=reason)
-    measured = {name: found for name, found in figures.arms.items() if name not in failed}
+    results |= failed
     return Benchmarked(
         session=str(outcome.folder),
-        resumed=begun.rows > 0,
+        resumed=resumed,
         rows_written=outcome.asked_now,
-        arms={
-            model.id: {**measured, **failed}[model.id] for model in catalog.models if model.id in {**measured, **failed}
-        },
-        verdict=figures.verdict,
+        arms={model.id: results[model.id] for model in catalog.models},
+        verdict=judged.verdict if judged else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llama_assets.catalog import Model
-from llama_assets.store import BadHeader, Published, Store, StoreError
+from llama_assets.store import BadHeader, Published, Refused, Store, StoreError, in_words
 from llama_assets.tasks.messages import Download, Downloaded, FileFacts, FileFault, Inspect, Inspected, ModelFiles
 
 if TYPE_CHECKING:
@@ -33,19 +33,31 @@ def download_task(work: Work) -> Downloaded:
         if kept is None:
             raise
         work.say(f"{model.id}: {kept.fingerprint[:12]} stays current and served: {error.why}")
-        repo, _, commit = kept.source.rpartition("@")
-        return Downloaded(
-            current=_files(kept), repo=repo or model.repo, revision=commit or None, seconds=0.0, fetched_bytes=0,
-            update_error=str(error),
-        )  # fmt: skip
-    paths = {file.sha256: file.path for file in done.files}
+        return _kept(kept, model, str(error))
+    if not done.promoted:
+        kept = store.current(model.id)
+        if kept is None:
+            raise Refused(model.id, done.fingerprint, done.held_back)
+        return _kept(kept, model, f"{done.fingerprint[:12]} is not promoted: {done.held_back}")
     return Downloaded(
-        current=_files(done.published, paths),
+        current=_files(done.published, {file.sha256: file.path for file in done.files}),
         repo=done.revision.repo,
         revision=done.revision.commit,
         seconds=done.seconds,
         fetched_bytes=done.bytes_fetched,
-        update_error=None if done.promoted else f"{done.fingerprint[:12]} is not promoted: {done.held_back}",
+    )
+
+
+def _kept(kept: Published, model: Model, why: str) -> Downloaded:
+    """The answer when an older set stays current; its revision is the one it came from."""
+    repo, _, commit = kept.source.rpartition("@")
+    return Downloaded(
+        current=_files(kept),
+        repo=repo or model.repo,
+        revision=commit or None,
+        seconds=0.0,
+        fetched_bytes=0,
+        update_error=why,
     )
 
 
@@ -53,15 +65,16 @@ def store_task(work: Work) -> Inspected:
     """What is current of each model, and with `verify` whether its bytes still are what they were."""
     request = Inspect.model_validate(work.task.request)
     store = work.platform.store()
-    current = {model.id: files for model in request.models if (files := store.current(model.id)) is not None}
-    faults = (
-        {model.id: _faults(store, model) for model in request.models if model.id in current} if request.verify else {}
-    )
-    hashed = sum(files.bytes for files in current.values()) if request.verify else 0
+    found = {model: files for model in request.models if (files := store.current(model.id)) is not None}
+    faults: dict[str, tuple[FileFault, ...]] = {}
+    for model, files in found.items() if request.verify else ():
+        faults[model.id] = _faults(store, model)
+        state = f"{len(faults[model.id])} faults" if faults[model.id] else "sha256, header and projector are good"
+        work.say(f"{model.id}: {files.fingerprint[:12]}, {in_words(files.bytes)} read again, {state}")
     return Inspected(
-        current={name: _files(files) for name, files in current.items()},
-        faults={name: found for name, found in faults.items() if found},
-        hashed_bytes=hashed,
+        current={model.id: _files(files) for model, files in found.items()},
+        faults={name: says for name, says in faults.items() if says},
+        hashed_bytes=sum(files.bytes for files in found.values()) if request.verify else 0,
     )
 
 

@@ -160,3 +160,17 @@ def test_a_field_that_does_not_fit_is_named_with_the_rule_it_breaks(
 def test_without_a_question_only_parsing_is_judged() -> None:
     assert judge_answer('{"a": 1}').schema_valid is None
     assert judge_answer("nothing").schema_valid is None and judge_answer("nothing").problems[0].kind == "not_json"
+
+
+def test_a_schema_alone_judges_answers_measured_elsewhere(tmp_path):
+    """`judge --question`: the only number ranks, several must be named."""
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"score": {"type": "integer"}, "tag": {"type": "string"}}}')
+    question = Question.of_answers(schema)
+    assert question.ranking_key == "score"
+    assert judge_answer('{"score": 3}', question).schema_valid
+    assert judge_answer('{"score": "3"}', question).schema_valid is False
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "number"}}}')
+    assert Question.of_answers(schema, "b").ranking_key == "b"
+    with pytest.raises(NoRankingKey, match="it has a, b"):
+        Question.of_answers(schema)
