@@ -63,10 +63,12 @@ def disagreements(j: Judgement, folder: Path | None, private: bool, shown: int =
 
 def middle_ranks(scores: Floats) -> tuple[Floats, Floats, Floats]:
     """Rank of each score, 1 the highest: the middle of its ties, the first and the last of them. NaN stays NaN."""
-    known = scores[np.isfinite(scores)]
-    first = np.array([np.nan if np.isnan(s) else (known > s).sum() + 1 for s in scores], dtype=float)
-    tied = np.array([np.nan if np.isnan(s) else (known == s).sum() for s in scores], dtype=float)
-    return first + (tied - 1) / 2, first, first + tied - 1
+    known = np.isfinite(scores)
+    _, group, sizes = np.unique(-scores[known], return_inverse=True, return_counts=True)
+    first, last = np.full(len(scores), np.nan), np.full(len(scores), np.nan)
+    last[known] = np.cumsum(sizes)[group]
+    first[known] = last[known] - sizes[group] + 1
+    return (first + last) / 2, first, last
 
 
 def caption(answer_json: str | None) -> str:

@@ -87,13 +87,14 @@ def seconds_pair(
 ) -> Pair:
     """Seconds of b against a. `drift` (log): the largest measured shift; `stopped`: a warning forbids a verdict."""
     level = 1 - rules.error / comparisons
+    if series.n < rules.fewest_for_interval:
+        unknown = (None, None, None, level, None, None)
+        note = "; ".join(notes) or None
+        return Pair(series.a, series.b, "seconds", *unknown, series.n, "inconclusive", None, note)
     allowance = statistics.drift_allowance(series.leverage, drift, rules)
     if allowance:
         notes = (*notes, f"{percent(math.expm1(allowance))} % allowed for drift")
     note = "; ".join(notes) or None
-    if series.n < rules.fewest_for_interval:
-        unknown = (None, None, None, level, None, None)
-        return Pair(series.a, series.b, "seconds", *unknown, series.n, "inconclusive", None, note)
     wide = statistics.typical_ratio(series.d, level, allowance, series.reordered, rules)
     narrow = statistics.typical_ratio(series.d, 1 - 2 * rules.error, allowance, series.reordered, rules)
     word = str(statistics.ratio_words(wide.estimate, wide.half_width, narrow.half_width, rules))

@@ -1,7 +1,7 @@
 """Numbers as text, one way for every output.
 
 Percent whole from 10 on, else one decimal, and never rounded to a false 0; seconds two decimals below 10, one below
-100; a real minus sign (the terminal turns it into ASCII). Not here: sentences.
+100, three below 0.1; a real minus sign (the terminal turns it into ASCII). Not here: sentences.
 """
 
 from __future__ import annotations
@@ -10,8 +10,15 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def seconds(x: float) -> str:
-    """`5.98`, `31.4`, `1,204`; the unit is the reader's."""
+    """`0.067`, `5.98`, `31.4`, `1,204`; the unit is the reader's."""
+    if x < 0.0995:
+        return f"{x:.3f}"
     return f"{x:.2f}" if x < 9.995 else f"{x:.1f}" if x < 99.95 else f"{x:,.0f}"
+
+
+def speed(x: float) -> str:
+    """Tokens a second: `33.6`, `1,913`."""
+    return f"{x:.1f}" if x < 99.95 else f"{x:,.0f}"
 
 
 def clock(x: float) -> str:

@@ -21,19 +21,10 @@ from .warning_texts import effect_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_FACT = 160
-TOLD_ELSEWHERE = frozenset(
-    {
-        "id",
-        "session",
-        "incumbent",
-        "started",
-        "ended",
-        "finished",
-        "lease_seconds",
-        "lease_efficiency",
-        "running_samples",
-    }
+TOLD_ELSEWHERE = frozenset(  # of session.json, or of no use to whoever wants the same again
+    "id session incumbent started ended finished lease_seconds lease_efficiency running_samples canary".split()
 )
+TOLD_BELOW = frozenset({"model_file", "fingerprint", "ranking_key", "prompt"})  # twice there, and whole paths
 
 
 def render_html(j: Judgement, session_folder: Path | None = None, photos: bool = True) -> str:
@@ -66,7 +57,7 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         arm_rows=_arm_rows(j),
         photos=album,
         private=photos,
-        folder=session_folder.name if session_folder else None,
+        folder="/".join(session_folder.absolute().parts[-3:]) if session_folder else None,  # as seen from the results
         fixed=_fixed(j.evidence.facts.raw if j.evidence.facts else {}),
         fixed_arms=[(model, _fixed(facts.raw)) for model, facts in _arm_facts(j).items() if facts.raw],
         names=j.models,
@@ -166,7 +157,7 @@ def _arm_rows(j: Judgement) -> list[tuple[str, str, list[tuple[str, str]]]]:
 
     def speed(f: ModelFigures) -> tuple[str, str]:
         tokens = "" if f.completion_tokens_p50 is None else f"{f.completion_tokens_p50:.0f} tokens an answer"
-        return ("not known" if f.tokens_per_second is None else f"{f.tokens_per_second:.1f}"), tokens
+        return ("not known" if f.tokens_per_second is None else formats.speed(f.tokens_per_second)), tokens
 
     def load(f: ModelFigures) -> tuple[str, str]:
         if f.cold_load_s is None:
@@ -243,15 +234,17 @@ def _arm_facts(j: Judgement) -> Mapping[str, Any]:
 
 def _fixed(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Plain values of a session file, as it names them; lists and the photos' names stay out."""
-    found = []
+    found: list[tuple[str, Any]] = []
     for name, value in raw.items():
-        if name in TOLD_ELSEWHERE:
+        if name in TOLD_ELSEWHERE or name in ("arms", "models", "photos"):
             continue
-        inner = value.items() if isinstance(value, Mapping) and name not in ("arms", "models", "photos") else ()
-        for key, below in [(name, value)] if not isinstance(value, Mapping) else [(f"{name} {k}", v) for k, v in inner]:
-            if isinstance(below, str | int | float) and not isinstance(below, bool) and below != "":
-                text = str(below)
-                found.append(
-                    (key.replace("_", " "), text if len(text) <= LONGEST_FACT else text[: LONGEST_FACT - 1] + "…")
-                )
-    return found
+        if isinstance(value, Mapping):
+            found += [(f"{name} {key}", below) for key, below in value.items() if key not in TOLD_BELOW]
+        else:
+            found.append((name, value))
+    return [(name.replace("_", " "), _short(value)) for name, value in found if isinstance(value, str | int | float)]
+
+
+def _short(value: str | int | float) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_FACT else text[: LONGEST_FACT - 1] + "…"

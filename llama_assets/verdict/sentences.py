@@ -30,6 +30,9 @@ def headline(j: Judgement) -> str:
     if j.recommendation and j.recommendation.model != j.incumbent:
         return _better(j, j.recommendation.model)
     if all(pair.verdict == "inconclusive" for pair in on_seconds):
+        forced = _forced(j, least)
+        if forced:
+            return f"Inconclusive: {_took(least)} ({_run(least)}), but {forced} allows no verdict."
         return f"Inconclusive: {_took(least)}, but these {plural(least.n, 'photo')} allow anything from {_run(least)}."
     return f"Keep {j.incumbent}: {j.recommendation.reason if j.recommendation else 'there is no other arm'}."
 
@@ -37,12 +40,14 @@ def headline(j: Judgement) -> str:
 def follow_up(j: Judgement) -> list[str]:
     """Sentences under the headline: what it left out about each candidate."""
     told = j.recommendation.model if j.recommendation else None
+    seconds_pairs = [pair for pair in j.pairs if pair.metric == "seconds" and pair.estimate is not None]
+    open_ones = all(pair.verdict == "inconclusive" for pair in seconds_pairs) and not j.stops
+    least = min(seconds_pairs, key=lambda pair: pair.estimate or 0, default=None) if open_ones else None
     found = []
     for model in j.candidates:
         on_seconds, on_valid = j.pair(model, "seconds"), j.pair(model, "valid_answers")
-        alone = len(j.candidates) == 1
         if on_seconds and model != told and on_seconds.estimate is not None:
-            if not (alone and on_seconds.verdict == "inconclusive") or j.stops:
+            if on_seconds != least:  # that one is the headline
                 found.append(pair_sentence(j, on_seconds) + ".")
             if on_seconds.verdict == "inconclusive" and not _forced(j, on_seconds):
                 found.append(need_sentence(on_seconds) + ".")

@@ -9,7 +9,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator
 
-from .formats import MINUS, change, level, plural, points, rate, seconds, signed_points, span
+from .formats import MINUS, change, level, plural, points, rate, seconds, signed_points, span, speed
 from .judgement import Judgement, ModelFigures, Pair
 from .sentences import (
     follow_up,
@@ -80,8 +80,8 @@ def _table(j: Judgement) -> Iterator[str]:
         word = "incumbent" if model == j.incumbent else pair.verdict if pair else ""
         valid, tie = figures.schema_valid, figures.tie
         cells = f"{_cell(figures.latency_p50_s):>6}{_cell(figures.latency_p95_s):>7}"
-        speed = "-" if figures.tokens_per_second is None else f"{figures.tokens_per_second:.1f}"
-        cells += f"{speed:>6}{_cell(figures.cold_load_s):>7}  "
+        tokens = "-" if figures.tokens_per_second is None else speed(figures.tokens_per_second)
+        cells += f"{tokens:>6}{_cell(figures.cold_load_s):>7}  "
         share = f"{valid.count}/{figures.rows}" if figures.rows < 1000 else f"{_share(valid.rate)} %"
         run = "-" if valid.count is None else f"{share} {_share(valid.low)}-{_share(valid.high)}"
         lot = "-" if tie is None else "none" if tie.seats == tie.group else f"{tie.seats} of {tie.group}"
@@ -213,7 +213,7 @@ def _load_cell(figures: ModelFigures) -> str:
 ROWS: tuple[tuple[str, Callable[[ModelFigures], str]], ...] = (
     ("p50, s", lambda f: _cell(f.latency_p50_s)),
     ("p95, s (describes only)", lambda f: _cell(f.latency_p95_s)),
-    ("tokens a second", lambda f: "-" if f.tokens_per_second is None else f"{f.tokens_per_second:.1f}"),
+    ("tokens a second", lambda f: "-" if f.tokens_per_second is None else speed(f.tokens_per_second)),
     ("schema-valid", _valid_cell),
     ("cold load, s", _load_cell),
     ("rows, counted", lambda f: f"{f.rows}, {f.counted}"),

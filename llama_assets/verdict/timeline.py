@@ -1,7 +1,7 @@
 """The session in order of time, as SVG: every counted answer when it was asked, and what is left without its length.
 
-Where no times are known the order asked takes their place. Above 1,000 answers a mark is the median of ten. Not here:
-whether there is drift (`warnings`).
+Where no times are known the order asked takes their place. Above 1,000 answers a mark is the median of ten or more. Not
+here: whether there is drift (`warnings`).
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _y_ticks(low: float, high: float) -> list[float]:
 
 
 def _points(x: Floats, y: Floats, total: int) -> Iterator[tuple[float, float]]:
-    size = 1 if total <= MANY else 10
+    size = 1 if total <= MANY else max(10, total // MANY)
     for start in range(0, len(x), size):
         yield float(np.median(x[start : start + size])), float(np.median(y[start : start + size]))
 
