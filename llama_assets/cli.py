@@ -90,12 +90,20 @@ def judge(
     as_json: bool,
 ) -> None:
     """Judge ROWS: a session folder, or Parquet, CSV or JSON lines files that together hold the arms."""
+    from llama_assets import catalog
     from llama_assets.bench.question import Question
     from llama_assets.verdict import judge as judge_rows
     from llama_assets.verdict import render_markdown, render_text
 
     asked = Question.of_answers(question, ranking_key) if question else None
-    found = judge_rows(rows, session=session, question=asked, incumbent=incumbent)
+    found = judge_rows(
+        rows,
+        session=session,
+        question=asked,
+        incumbent=incumbent,
+        catalog_incumbent=catalog.load(Settings.read().catalog).benchmark.incumbent,
+        say=lambda line: click.echo(line, err=True),
+    )
     if as_json:
         _print(found.to_json())
     else:

@@ -69,8 +69,9 @@ def store_task(work: Work) -> Inspected:
     faults: dict[str, tuple[FileFault, ...]] = {}
     for model, files in found.items() if request.verify else ():
         faults[model.id] = _faults(store, model)
-        state = f"{len(faults[model.id])} faults" if faults[model.id] else "sha256, header and projector are good"
-        work.say(f"{model.id}: {files.fingerprint[:12]}, {in_words(files.bytes)} read again, {state}")
+        says = [fault.says for fault in faults[model.id]] or ["sha256, header and projector are good"]
+        for line in says:
+            work.say(f"{model.id}: {files.fingerprint[:12]}, {in_words(files.bytes)} read again: {line}")
     return Inspected(
         current={model.id: _files(files) for model, files in found.items()},
         faults={name: says for name, says in faults.items() if says},

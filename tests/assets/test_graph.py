@@ -71,9 +71,15 @@ class Tasks:
         self.asked: list[Task] = []
         self.replies: dict[str, Callable[[Task], Reply]] = {
             "download": lambda task: Downloaded(
-                current=files(task.request["model"]["id"]), repo="r/r", revision="c" * 40, seconds=1.5, fetched_bytes=120
+                current=files(task.request["model"]["id"]),
+                repo="r/r",
+                revision="c" * 40,
+                seconds=1.5,
+                fetched_bytes=120,
             ),
-            "store": lambda task: Inspected(current={m["id"]: files(m["id"]) for m in task.request["models"]}, faults={}),
+            "store": lambda task: Inspected(
+                current={m["id"]: files(m["id"]) for m in task.request["models"]}, faults={}
+            ),
             "benchmark": lambda task: Benchmarked(
                 session="/s/1", resumed=False, rows_written=40, verdict=verdict(),
                 arms={m["id"]: arm() for m in task.request["catalog"]["models"]},
@@ -278,8 +284,8 @@ def test_one_bad_arm_fails_its_own_asset_and_the_verdict_is_still_given(run, tas
     tasks.replies["benchmark"] = lambda task: Benchmarked(
         session="/s/1", resumed=False, rows_written=80, verdict=verdict(),
         arms={
-            m["id"]: ArmResult(figures={}, fingerprint=None, failed="it could not be loaded") if m["id"] == "minicpm-v-4-5" else arm()
-            for m in task.request["catalog"]["models"]
+            **{m["id"]: arm() for m in task.request["catalog"]["models"]},
+            "minicpm-v-4-5": ArmResult(figures={}, fingerprint=None, failed="it could not be loaded"),
         },
     )  # fmt: skip
     result = run('group:benchmark or key:"verdict"')
