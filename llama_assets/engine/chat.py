@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Literal, Protocol
@@ -21,6 +22,7 @@ import httpx
 import tenacity
 
 Status = Literal["ok", "error", "timeout"]
+HERE = f"<image {uuid.uuid4()}>"  # no prompt holds it
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class EngineLimits:
     quick_s: float = 10.0  # for questions that no model computes: /running, /props
     poll_s: float = 0.02  # between two looks at a model that is being loaded
     load_s: float = 330.0  # a little more than the catalog lets the engine take itself
-    busy_tries: int = 4  # requests sent in all while the engine answers 429
-    busy_wait_s: float = 5.0  # longest wait between them, whatever Retry-After says
+    tries: int = 4  # requests sent in all while none reaches the model
+    busy_wait_s: float = 5.0  # longest wait after a 429, whatever Retry-After says
+    gateway_wait_s: float = 0.05  # after a 502, before a look at whether the model lives
     stop_s: float = 10.0  # between SIGTERM and SIGKILL
     death_s: float = 2.0  # for a process to be gone after its connection broke
     last_lines: int = 12  # of what a server wrote, quoted in an error
@@ -72,7 +75,8 @@ class Reply:
     """What came back; what the engine did not say is None.
 
     `seconds` runs from sending to the last byte. `reasoning` is thinking that leaked although it was switched off.
-    `busy` is how often the engine said 429 before; the waits are in `busy_seconds` and not in `seconds`.
+    `retries` is how often it was asked in vain before, without the model seeing it; the waits are in `waited_seconds`,
+    and `seconds` is the last time alone.
     """
 
     status: Status
@@ -86,8 +90,8 @@ class Reply:
     prompt_seconds: float | None = None
     generation_seconds: float | None = None
     error: str | None = None
-    busy: int = 0
-    busy_seconds: float = 0.0
+    retries: int = 0
+    waited_seconds: float = 0.0
     retry_after_s: float | None = field(default=None, repr=False)
 
     @property
@@ -107,27 +111,51 @@ def connection(limits: EngineLimits, api_key: str | None = None) -> httpx.Client
     )
 
 
-def chat(http: httpx.Client, address: str, model: str, ask: Ask, limits: EngineLimits) -> Reply:
-    """Ask once, and again while the engine is busy. Never raises for trouble with the engine."""
+def chat(
+    http: httpx.Client,
+    address: str,
+    model: str,
+    ask: Ask,
+    limits: EngineLimits,
+    keep: bool = False,
+    survived: Callable[[], bool] = lambda: False,
+) -> Reply:
+    """Ask once, and again where the model never saw the question. Never raises for trouble with the engine.
+
+    That is so while the engine is busy, and where a proxy lost its own connection (`gateway`) and `survived` says that
+    the model is loaded all the same. `keep` keeps the connection; it is for proxies. llama-server promises to keep it
+    and closes it right after a stream, so that of requests following each other on it one in a hundred meets its end.
+    """
     body = _body(model, ask)
+    headers = {"Content-Type": "application/json", "Connection": "keep-alive" if keep else "close"}
     waited = 0.0
+
+    def again(reply: Reply) -> bool:
+        nonlocal waited
+        if reply.error_class == "gateway":
+            time.sleep(limits.gateway_wait_s)  # for a death to be seen
+            waited += limits.gateway_wait_s
+            return survived()
+        return reply.error_class == "busy"
 
     def wait(state: tenacity.RetryCallState) -> float:
         nonlocal waited
         assert state.outcome is not None
-        seconds = min(state.outcome.result().retry_after_s or 1.0, limits.busy_wait_s)
+        reply: Reply = state.outcome.result()
+        seconds = min(reply.retry_after_s or 1.0, limits.busy_wait_s) if reply.error_class == "busy" else 0.0
         waited += seconds
         return seconds
 
     attempts = tenacity.Retrying(
-        retry=tenacity.retry_if_result(lambda reply: reply.error_class == "busy"),
-        stop=tenacity.stop_after_attempt(limits.busy_tries),
+        retry=tenacity.retry_if_result(again),
+        stop=tenacity.stop_after_attempt(limits.tries),
         wait=wait,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
     )
-    reply: Reply = attempts(_once, http, f"{address}/v1/chat/completions", body, ask.timeout_s, limits)
+    url = f"{address}/v1/chat/completions"
+    reply: Reply = attempts(_once, http, url, body, headers, ask.timeout_s, limits)
     tries = attempts.statistics["attempt_number"]
-    return replace(reply, busy=tries - 1, busy_seconds=waited) if tries > 1 else reply
+    return replace(reply, retries=tries - 1, waited_seconds=waited) if tries > 1 else reply
 
 
 def reason(response: httpx.Response) -> tuple[str, str]:
@@ -152,6 +180,8 @@ def reason(response: httpx.Response) -> tuple[str, str]:
         return "unknown_model", sentence
     if status == 503:
         return "not_ready", sentence
+    if status in (502, 504) and not from_swap:
+        return "gateway", sentence
     if from_swap and status >= 500:
         return "load_failed", sentence
     return ("engine_error" if status >= 500 else "rejected"), sentence
@@ -160,8 +190,7 @@ def reason(response: httpx.Response) -> tuple[str, str]:
 def _body(model: str, ask: Ask) -> bytes:
     content: list[dict[str, Any]] = []
     if ask.image_jpeg:
-        encoded = base64.b64encode(ask.image_jpeg).decode()
-        content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{encoded}"}})
+        content.append({"type": "image_url", "image_url": {"url": HERE}})
     content.append({"type": "text", "text": ask.prompt})
     body: dict[str, Any] = {
         "model": model,
@@ -179,10 +208,14 @@ def _body(model: str, ask: Ask) -> bytes:
     elif ask.json_schema is not None:
         schema = {"name": "answer", "strict": True, "schema": dict(ask.json_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return json.dumps(body).encode()
+    # The image is put in afterwards: base64 needs no escaping, and looking for what to escape costs a millisecond.
+    image = b"data:image/jpeg;base64," + base64.b64encode(ask.image_jpeg)
+    return json.dumps(body).encode().replace(HERE.encode(), image, 1)
 
 
-def _once(http: httpx.Client, url: str, body: bytes, timeout_s: float, limits: EngineLimits) -> Reply:
+def _once(
+    http: httpx.Client, url: str, body: bytes, headers: dict[str, str], timeout_s: float, limits: EngineLimits
+) -> Reply:
     answer = _Answer()
     started = time.monotonic()
     deadline = started + timeout_s
@@ -191,7 +224,6 @@ def _once(http: httpx.Client, url: str, body: bytes, timeout_s: float, limits: E
     retry_after: float | None = None
     try:
         timeout = httpx.Timeout(timeout_s, connect=min(limits.connect_s, timeout_s))
-        headers = {"Content-Type": "application/json"}
         with http.stream("POST", url, content=body, headers=headers, timeout=timeout) as response:
             # The rest has what is left of the time. Checked with every piece, and llama-server sends one each 30 s.
             response.request.extensions["timeout"]["read"] = max(deadline - time.monotonic(), 0.01)
@@ -272,9 +304,9 @@ def _read(response: httpx.Response, answer: _Answer, deadline: float) -> str | N
     """Take the stream's events into `answer`. Returns what went wrong: an error may come inside a 200."""
     for data in _events(response, deadline):
         if data == b"[DONE]":
-            break
+            continue
         try:
-            event = json.loads(data)
+            event = json.loads(data.decode())
         except (json.JSONDecodeError, UnicodeDecodeError):
             return f"bad_stream: {data[:200]!r} is not JSON"
         if not isinstance(event, dict):

@@ -106,8 +106,18 @@ class SwapClient:
         return Load(time.monotonic() - started, cold)
 
     def ask(self, model: str, ask: Ask) -> Reply:
-        """Ask `model` once; trouble with the engine is in the reply. An engine that swaps loads it if need be."""
-        return chat(self._http, self.address, model, ask, self.limits)
+        """Ask `model`; trouble with the engine is in the reply. An engine that swaps loads the model if need be."""
+        try:
+            kind = self.kind
+        except EngineError as error:
+            return Reply("error", 0.0, error=f"unreachable: {error}")
+        if kind != "llama-swap":
+            return chat(self._http, self.address, model, ask, self.limits)
+        # llama-swap keeps its connections to llama-server, which closes them after a stream: one request in a hundred
+        # meets that moment and is answered 502 although nothing is wrong.
+        return chat(
+            self._http, self.address, model, ask, self.limits, keep=True, survived=lambda: self._is_ready(model)
+        )
 
     def unload(self) -> None:
         """Have no model loaded when this returns. A plain llama-server cannot unload: nothing happens."""
@@ -225,6 +235,12 @@ class SwapClient:
         return False
 
     # What all of them share
+
+    def _is_ready(self, model: str) -> bool:
+        try:
+            return Running(model, "ready") in self.running()
+        except EngineError:
+            return False
 
     def _of_model(self, model: str, path: str) -> httpx.Response:
         """GET `path` of the model's own server, if the model is loaded."""

@@ -22,6 +22,7 @@ REPLY_ERRORS = {
     "cut": "the connection ended before the answer did",
     "timeout": "the answer did not end in time; what had come is in the reply's text",
     "busy": "the engine had too many requests (429), also after waiting",
+    "gateway": "a proxy lost the model's server, or its connection to it (502, 504)",
     "unauthorized": "the engine wants another API key (401, 403)",
     "unknown_model": "the engine does not know the model",
     "not_ready": "the model is not loaded, or still being loaded (503)",
