@@ -1,0 +1,32 @@
+"""`python -m figures [NAME...]`: measure, and print a JSON line a figure; what happens meanwhile goes to stderr."""
+
+from __future__ import annotations
+
+import importlib
+import json
+
+import click
+
+from figures.measuring import How
+
+NAMES = ("download", "overhead", "definitions", "poll", "demo")
+ROUNDS, QUICK_ROUNDS = 5, 1
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="Tiny sizes, one round: shows that it runs; the numbers mean nothing.")
+@click.option("--rounds", type=click.IntRange(1), help=f"How often each is run, in turns with its rival [{ROUNDS}].")
+@click.option("--clean-clone", is_flag=True, help="Clone the last commit, and time `make demo` there, cold and warm.")
+def main(names: tuple[str, ...], quick: bool, rounds: int | None, clean_clone: bool) -> None:
+    """Measure ourselves beside the rivals; NAME is one of: download overhead definitions poll demo (all if none)."""
+    how = How(quick, rounds or (QUICK_ROUNDS if quick else ROUNDS), lambda text: click.echo(f"  {text}", err=True))
+    chosen = names or (() if clean_clone else NAMES)
+    for name in (*chosen, *(["clean_clone"] if clean_clone else [])):
+        click.echo(name, err=True)
+        for found in importlib.import_module(f"figures.{name}").measure(how):
+            click.echo(json.dumps(found, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
