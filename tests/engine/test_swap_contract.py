@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from llama_assets.engine import Served, SwapClient, local_swap
+from llama_assets.engine import LoadFailed, Served, SwapClient, local_swap
 from llama_assets.engine.process import WORKER
 
 from .conftest import ENGINE, SWAPS, needs_swap, swap_command
@@ -212,3 +213,23 @@ def _words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+@pytest.mark.parametrize("which", SWAPS)
+def test_no_model_server_outlives_a_llama_swap_that_was_killed(which: str, models: dict[str, Served], tmp_path: Path):
+    with local_swap(swap_command(which), [models["one"]], ENGINE, tmp_path, WORKER) as client:
+        client.load("one")
+        config = str(tmp_path / "config.yaml")
+        (killed,) = [child for child in psutil.Process().children() if config in _words(child)]
+        servers = killed.children(recursive=True)
+        assert any("--model" in _words(server) for server in servers)
+        killed.kill()
+        gone, alive = psutil.wait_procs(servers, timeout=30)
+        assert gone and not alive
+
+
+def test_a_llama_swap_that_does_not_start_says_why(models: dict[str, Served], tmp_path: Path):
+    refusing = [sys.executable, "-c", "import sys; sys.exit('no such option')"]
+    with pytest.raises(LoadFailed, match="exit status 1; it said last:\nno such option"):  # noqa: SIM117
+        with local_swap(refusing, [models["one"]], ENGINE, tmp_path, WORKER):
+            pass
