@@ -39,9 +39,14 @@ class DemoRun:
 
     @property
     def session(self) -> Path:
-        """The one session's folder."""
-        (session,) = (self.home / "results" / "sessions").iterdir()
-        return session
+        """The folder of the session that the demo measured."""
+        return min((self.home / "results" / "sessions").iterdir())
+
+    def copy(self, folder: Path) -> DemoRun:
+        """The same in a folder of its own, to spoil."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        environment = {name: value.replace(str(self.folder), str(folder)) for name, value in self.environment.items()}
+        return DemoRun(folder, folder / self.home.relative_to(self.folder), self.output, self.seconds, environment)
 
     def run(self, *command: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         """A command in the working folder; programs of the tests' own environment are found first."""
