@@ -43,13 +43,15 @@ def report_revision(context: dg.AssetExecutionContext, model: Model, commit: str
     A materialization and not an observation: only the former makes `gguf/<m>` stale and is seen by conditions.
     """
     last = context.instance.get_latest_materialization_event(key(model.id))
-    known = last.asset_materialization.tags if last and last.asset_materialization else None
-    if known and known.get(DATA_VERSION_TAG) == fingerprint:
-        return
-    context.instance.report_runless_asset_event(
-        dg.AssetMaterialization(
-            key(model.id),
-            metadata={"revision": commit, "fingerprint": fingerprint, "repo": model.repo},
-            tags={DATA_VERSION_TAG: fingerprint},
+    known = last.asset_materialization.tags if last and last.asset_materialization else {}
+    if known.get(DATA_VERSION_TAG) != fingerprint:
+        context.instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                key(model.id),
+                metadata={"revision": commit, "fingerprint": fingerprint, "repo": model.repo},
+                tags={DATA_VERSION_TAG: fingerprint},
+            )
         )
-    )
+    # Dagster read its parents' versions when the step began; what was fetched is what has been reported just now, and
+    # without this the asset would be stale from the moment it is made.
+    context.op_execution_context.get_step_execution_context().wipe_input_asset_version_info(key(model.id))

@@ -24,7 +24,7 @@ FIGURES = {
     "rows",
     "lease_efficiency",
 }
-GRAPH = "{ assetNodes { assetKey { path } groupName dependencyKeys { path } isMaterializable } }"
+GRAPH = "{ assetNodes { assetKey { path } groupName dependencyKeys { path } isMaterializable staleStatus } }"
 METADATA = """
 query ($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset { assetMaterializations(limit: 1) {
   metadataEntries { label ... on FloatMetadataEntry { floatValue } ... on IntMetadataEntry { intValue }
@@ -53,6 +53,8 @@ def test_the_graph_page_shows_every_group_and_asset(server, tab, picture):
     for key in graph.get_all_asset_keys():
         above = {tuple(parent["path"]) for parent in nodes[tuple(key.path)]["dependencyKeys"]}
         assert above == {tuple(parent.path) for parent in graph.get(key).parent_keys}
+
+    assert {path for path, node in nodes.items() if node["staleStatus"] == "STALE"} == set()
 
     page = tab.open("/asset-groups")
     expect(page.get_by_text("huggingface").first).to_be_visible()
