@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 PACKAGED = Path(__file__).with_name("models.yaml")
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 200 models take 0.02 s with libyaml, 0.25 s without
 Count = Annotated[int, Field(strict=True)]  # `yes` is not 1
 NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"  # a Kubernetes label value, a URL segment and a folder name at once
 
@@ -206,8 +207,8 @@ def load(path: Path | None = None) -> Catalog:
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogError([Problem(path, 1, "(file)", "", f"cannot be read: {error}")]) from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=LOADER)
+        raw = yaml.load(text, Loader=LOADER)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = Problem(

@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llama_assets import catalog as catalogs
 from llama_assets.catalog import Catalog
-from llama_assets.engine import Processes, Served, SwapClient, local_server, local_swap
 from llama_assets.gpu import FileLease
 from llama_assets.hub import Hub
 from llama_assets.launch import Launcher, ProcessLauncher
 from llama_assets.settings import Settings
 from llama_assets.store import Store
+
+if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of a second that a download does not need
+    from llama_assets.engine import Processes, Served, SwapClient
 
 
 class PlatformError(ValueError):
@@ -82,6 +85,8 @@ class Platform:
         self, catalog: Catalog, served: Sequence[Served], logs: Path
     ) -> AbstractContextManager[Processes | SwapClient]:
         """What answers: an address if one is set, else a llama-swap binary if there is one, else llama.cpp itself."""
+        from llama_assets.engine import Processes, SwapClient, local_swap
+
         if self.settings.engine_url:
             return SwapClient(self.settings.engine_url)
         swap = self.llama_swap()
@@ -102,6 +107,8 @@ class Platform:
 
     def engine_plan(self) -> str:
         """Which engine a benchmark would use, in one sentence. Raises EngineError when there is none."""
+        from llama_assets.engine import local_server
+
         if self.settings.engine_url:
             return f"the engine at {self.settings.engine_url}"
         swap, server = self.llama_swap(), local_server()

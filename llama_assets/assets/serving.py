@@ -6,16 +6,19 @@ written when nothing changed. Here: `engine` and `llama_swap`. Not here: the tex
 """
 
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from llama_assets.assets import gguf
 from llama_assets.assets.described import first_paragraph
 from llama_assets.catalog import Catalog
-from llama_assets.engine import Served, config_hash, render
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.tasks.messages import Inspect, Inspected, ModelFiles
+
+if TYPE_CHECKING:
+    from llama_assets.engine import Served
 
 GROUP = "serving"
 ENGINE = dg.AssetKey("engine")
@@ -45,6 +48,8 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
         code_version="1",
     )
     def llama_swap(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from llama_assets.engine import config_hash, render
+
         found = run_task(context, platform, Inspect(models=catalog.models), Inspected)
         missing = [model.id for model in catalog.models if model.id not in found.current]
         if not found.current:
@@ -72,8 +77,10 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
     return llama_swap
 
 
-def served(catalog: Catalog, files: ModelFiles) -> Served:
+def served(catalog: Catalog, files: ModelFiles) -> "Served":
     """A model's verified files as the engine is told of them."""
+    from llama_assets.engine import Served
+
     return Served(
         catalog.model(files.model), files.fingerprint, PurePosixPath(files.model_file), PurePosixPath(files.mmproj_file)
     )

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_assets.catalog import Catalog
-from llama_assets.engine import Served
 from llama_assets.store import Published
 from llama_assets.tasks.hold import holder
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked
@@ -108,6 +107,7 @@ def _under_the_lease(
 ) -> Outcome:
     from llama_assets.bench import session
     from llama_assets.bench.turns import Holding
+    from llama_assets.engine import Served
 
     lease = work.platform.lease(catalog)
     served = [Served(catalog.model(p.model), p.fingerprint, p.model_file, p.mmproj_file) for p in current]

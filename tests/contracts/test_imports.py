@@ -34,11 +34,15 @@ def loaded(statement: str) -> set[str]:
     ("statement", "banned"),
     [
         # the graph: loaded by every `dagster` command; dagster itself brings none of these
-        ("import llama_assets.definitions; llama_assets.definitions.defs", HEAVY),
+        ("import llama_assets.definitions; llama_assets.definitions.defs", [*HEAVY, "httpx"]),
         # the commands: `llama-assets --help`, and later the reaper's pod
         ("import llama_assets.cli", [*HEAVY, "dagster", "sqlalchemy", "grpc", "jinja2"]),
         # a task's process before it knows what it is asked
         ("import llama_assets.tasks.__main__", [*HEAVY, "dagster", "sqlalchemy", "grpc", "jinja2"]),
+        (
+            "import llama_assets.tasks.work, llama_assets.tasks.benchmark, llama_assets.tasks.store",
+            [*HEAVY, "dagster", "httpx"],
+        ),
         ("import llama_assets.tasks.download", ["dagster", "pandas", "pyarrow", "scipy", "matplotlib", "numpy"]),
         ("import llama_assets.gpu, llama_assets.launch, llama_assets.catalog", [*HEAVY, "dagster", "httpx"]),
         ("import llama_assets.store", [*HEAVY, "dagster", "httpx"]),
