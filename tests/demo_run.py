@@ -1,7 +1,8 @@
 """One run of the demo for every test that wants a finished graph: its output, its files and its Dagster instance.
 
 The demo is run as `make demo` runs it, in a working folder of its own. It costs half a minute, so it is run once a
-session; whoever needs a store or a session to spoil copies it first.
+session; whoever needs a store or a session to spoil copies it first. Name `demo_run` as an argument and do not import
+it: tests/conftest.py makes it known, and a fixture imported by a test file would be a second one, run again.
 """
 
 from __future__ import annotations
