@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -19,16 +18,15 @@ from llama_assets import catalog as catalogs
 from llama_assets.bench.rows import read_rows
 from llama_assets.engine import Processes, Served
 from llama_assets.store import Store
-from tests.demo_run import DemoRun, demo_run, own_environment
+from tests.demo_run import DemoRun, own_environment
 
-__all__ = ["demo_run"]
 MODELS = [model.id for model in catalogs.load().models]
 
 
 @pytest.fixture
 def copied(demo_run: DemoRun, tmp_path: Path) -> Path:
     """A copy of the finished demo's working folder, to spoil."""
-    return shutil.copytree(demo_run.folder, tmp_path / "copy", symlinks=True)
+    return demo_run.copy(tmp_path / "copy").folder
 
 
 def again(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 from llama_assets.store import (
     BadHeader,
@@ -17,7 +18,6 @@ from llama_assets.store import (
     StoreError,
     StoreLimits,
 )
-from store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 
 @pytest.fixture
