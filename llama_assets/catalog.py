@@ -89,19 +89,23 @@ class Model(Entry):
 class Engine(Entry):
     """What answers HTTP. `image` is used in a cluster only."""
 
-    kind: Literal["llama-swap", "llama-server"] = "llama-swap"
+    kind: Literal["llama-swap", "llama-server"] = Field("llama-swap", description="the engine that a cluster runs")
     image: str | None = Field(None, pattern=r"@sha256:[0-9a-f]{64}$", description="engine image pinned by digest")
     gpu_layers: Count = Field(99, ge=0, description="layers on the GPU; 0 is CPU only")
     idle_unload_seconds: Count = Field(600, ge=0, description="unload a model nobody asks; 0 is never")
-    load_timeout_seconds: Count = Field(300, ge=1)
+    load_timeout_seconds: Count = Field(300, ge=1, description="how long loading a model may take")
     arguments: tuple[str, ...] = Field((), description="llama-server arguments for every model")
 
 
 class Gpu(Entry):
     """The card. One lease is one card."""
 
-    lease: str = Field("llama-assets-gpu", pattern=NAME, max_length=63)
-    sharing: Literal["exclusive", "shared"] = "exclusive"
+    lease: str = Field(
+        "llama-assets-gpu", pattern=NAME, max_length=63, description="lower-case letters, digits, dots and dashes"
+    )
+    sharing: Literal["exclusive", "shared"] = Field(
+        "exclusive", description="whether the card is taken whole, or shared by time-slicing"
+    )
 
 
 def _tenant(value: Any) -> Any:
@@ -118,7 +122,7 @@ class TenantEntry(Entry):
 
     namespace: str = Field(pattern=NAME, description="lower-case letters, digits, dots and dashes")
     name: str = Field(pattern=NAME, description="lower-case letters, digits, dots and dashes")
-    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+    kind: Literal["Deployment", "StatefulSet"] = Field("Deployment", description="what it is in Kubernetes")
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
@@ -136,10 +140,12 @@ class Volumes(Entry):
 class QuestionFiles(Entry):
     """What every photo is asked. Files are looked up beside the catalog and are absolute once loaded."""
 
-    prompt: Path
-    answer_schema: Path = Field(alias="schema")
-    ranking_key: str
-    structured_output: Literal["grammar", "response_format"] = "grammar"
+    prompt: Path = Field(description="text file with the prompt, beside the catalog")
+    answer_schema: Path = Field(alias="schema", description="JSON Schema of the answer, beside the catalog")
+    ranking_key: str = Field(description="the number in the answer that ranks photos")
+    structured_output: Literal["grammar", "response_format"] = Field(
+        "grammar", description="how the engine is made to obey the schema"
+    )
 
     @field_validator("prompt", "answer_schema")
     @classmethod
@@ -152,10 +158,10 @@ class Benchmark(Entry):
 
     question: QuestionFiles
     photos: Count = Field(100, ge=1, description="photos in the seeded sample")
-    seed: Count = Field(1, ge=0)
+    seed: Count = Field(1, ge=0, description="draws the sample and shuffles its order")
     blocks: Count = Field(4, ge=1, description="mirrored blocks: an even number, 4 or more, lets the arms take turns")
-    max_tokens: Count = Field(400, ge=16)
-    answer_timeout_seconds: Count = Field(120, ge=1)
+    max_tokens: Count = Field(400, ge=16, description="where an answer is cut")
+    answer_timeout_seconds: Count = Field(120, ge=1, description="when a request is given up")
     incumbent: str | None = Field(None, description="the model others are compared with; the first if not set")
 
 
