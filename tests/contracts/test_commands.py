@@ -18,7 +18,6 @@ from tests.conftest import ROOT
 from tests.demo_run import DemoRun, own_environment, working_folder
 
 
-
 @pytest.fixture
 def copied(demo_run: DemoRun, tmp_path: Path) -> DemoRun:
     """The finished demo in a folder of its own; its hub is down."""

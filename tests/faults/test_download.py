@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from store.pairs import bare_header, mmproj_gguf, model_gguf
 
 from llama_assets.catalog import Model
 from llama_assets.demo.hub import LoopbackHub, Zeros
 from llama_assets.hub import Gated, Hub, HubLimits, RateLimited
 from llama_assets.store import STEPS, BadHeader, NoSpace, Published, Store, StoreLimits, WrongBytes
 from llama_assets.tasks.download import Downloaded, DownloadFailed, DownloadLimits, Promotion, download
+from tests.store.pairs import bare_header, mmproj_gguf, model_gguf
 
 REPO, WEIGHTS, PROJECTOR = "org/m-GGUF", "m-Q4_K_M.gguf", "mmproj-m-F16.gguf"
 MODEL = Model(id="m", repo=REPO, quant="Q4_K_M", mmproj="F16", context=4096)

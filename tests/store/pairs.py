@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from gguf import GGUFWriter  # noqa: TID253  # a room's import stays cheap; a test's need not
+from gguf import GGUFWriter
 
 from llama_assets.store import Part, Store
 

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from store.pairs import as_part, fingerprint, model_gguf, published
 
 from llama_assets.store import Part, Plan, Store, StoreLimits
+from tests.store.pairs import as_part, fingerprint, model_gguf, published
 
 LIMITS = StoreLimits(look_every_s=0.01, store_wait_s=5.0, abandoned_s=3600.0)
 

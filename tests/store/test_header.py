@@ -5,10 +5,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from gguf.constants import GGML_QUANT_SIZES, LlamaFileType  # noqa: TID253  # as in pairs.py
-from store.pairs import mmproj_gguf, model_gguf
+from gguf.constants import GGML_QUANT_SIZES, LlamaFileType
 
 from llama_assets.store import BadHeader, header
+from tests.store.pairs import mmproj_gguf, model_gguf
 
 
 def test_says_what_the_gguf_package_wrote(tmp_path: Path) -> None:

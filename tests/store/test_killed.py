@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 from llama_assets.store import STEPS, Part, Store
+from tests.store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 KILLED = """
 import json, os, signal, sys

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 from llama_assets.store import (
     BadHeader,
@@ -18,6 +17,7 @@ from llama_assets.store import (
     StoreError,
     StoreLimits,
 )
+from tests.store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats  # noqa: TID253 - the second implementation
+from scipy import stats
 
 from llama_assets.verdict import statistics as s
 
