@@ -24,7 +24,7 @@ figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
 	@$(BIN)/python -m figures
 
 golden: .venv/dev ## rewrite the golden texts; read the diff before you commit it
-	$(BIN)/pytest -q tests/golden --rewrite-golden
+	$(BIN)/pytest -q tests/golden tests/docs --rewrite-golden -k "golden or tables"
 
 constraints: .venv/dev ## renew constraints.txt from what is installed
 	{ head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | grep -v '@ '; } > constraints.new
