@@ -46,7 +46,7 @@ def gpu_lease_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinition
             return dg.MaterializeResult(
                 metadata={"taken": False, "held_by": held_by or "nobody", "plan": lease.plan, "token": record.token}
             )
-        held = run_task(context, platform, Hold(catalog=catalog.only(()), minutes=config.minutes), Held)
+        held = run_task(context, platform, Hold(catalog=catalog, minutes=config.minutes), Held)
         return dg.MaterializeResult(
             metadata={
                 "taken": True,

@@ -67,6 +67,7 @@ def judged_session(folder: Path) -> JudgedSession:
         headline,
         judge,
         metadata,
+        render_html,
         render_markdown,
         render_text,
         verdict_png,
@@ -74,7 +75,7 @@ def judged_session(folder: Path) -> JudgedSession:
     )
 
     judgement = judge(folder)
-    report = write_report(folder)
+    report = _write(render_html(judgement, folder), folder / REPORT)
     arms = {
         model: ArmResult(
             figures=metadata(judgement, model),
@@ -102,9 +103,13 @@ def write_report(folder: Path, photos: bool = True, output: Path | None = None) 
     """The one-file HTML report of a session, by rename. Beside its rows unless `output` says where."""
     from llama_assets.verdict import judge, render_html
 
-    path = (output or folder / REPORT).absolute()
+    return _write(render_html(judge(folder), folder, photos=photos), output or folder / REPORT)
+
+
+def _write(page: str, path: Path) -> Path:
+    path = path.absolute()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(render_html(judge(folder), folder, photos=photos), encoding="utf-8")
+    beside.write_text(page, encoding="utf-8")
     beside.replace(path)
     return path
 
