@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 from llama_assets.bench.canary import PROBE_WORD, probe
 
+MODEL = "known-delays"
 ANSWER = {
     "aesthetic_score": 7, "instagram_fit_score": 6, "primary_subject": "a harbour at dusk",
     "scene_tags": ["sea", "boats", "evening", "town"], "suggested_caption": "The last light stays with the boats.",
@@ -44,7 +45,7 @@ class Turn:
 
 
 class EngineProcess:
-    """The engine over there: its address, and the requests it answered."""
+    """The engine over there: its address (that of a llama-server; llama-swap's ends in /swap), and what it answered."""
 
     def __init__(self, address: str, line: Connection) -> None:
         self.address, self._line = address, line
@@ -89,7 +90,7 @@ def _serve(line: Connection, pace: Pace) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """A plain llama-server with one model that is always loaded."""
+    """One model that is always loaded: a plain llama-server at `/`, and below `/swap` llama-swap in front of it."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -102,14 +103,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
     def do_GET(self) -> None:
+        props = {"default_generation_settings": {"n_ctx": 4096}, "modalities": {"vision": True}, "build_info": "b0"}
         answers: dict[str, Any] = {
             "/health": {"status": "ok"},
-            "/v1/models": {"data": [{"id": "known-delays"}]},
-            "/props": {
-                "default_generation_settings": {"n_ctx": 4096},
-                "modalities": {"vision": True},
-                "build_info": "b0",
-            },
+            "/v1/models": {"data": [{"id": MODEL}]},
+            "/props": props,
+            "/swap/running": {"running": [{"model": MODEL, "state": "ready"}]},
+            "/swap/api/version": {"version": "known delays"},
+            "/swap/v1/models": {"data": [{"id": MODEL}]},
+            f"/swap/upstream/{MODEL}/health": {"status": "ok"},
+            f"/swap/upstream/{MODEL}/props": props,
         }
         found = answers.get(self.path)
         body = json.dumps(found or {"error": {"message": "File Not Found", "code": 404}}).encode()
@@ -156,7 +159,7 @@ class _Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
 
     def _event(self, event: dict[str, Any]) -> None:
-        named = {**event, "created": 0, "id": "chatcmpl-0", "model": "known-delays", "object": "chat.completion.chunk"}
+        named = {**event, "created": 0, "id": "chatcmpl-0", "model": MODEL, "object": "chat.completion.chunk"}
         self._send(b"data: " + json.dumps(named).encode() + b"\n\n")
 
     def _send(self, data: bytes) -> None:

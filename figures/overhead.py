@@ -2,6 +2,8 @@
 
 `overhead`: seconds in the row, less the engine's. `overhead_turn`: on the engine's clock, from the last byte of an
 answer to the last byte of the next request, so judging the answer, the row on disk, the next photo and HTTP are in it.
+llama-swap's connection is kept, a plain llama-server's is not: it closes it now and then, so that one costs more.
+`rows_in_memory` is a session whose rows lie on tmpfs: what fsync takes depends on the disk and on who else writes.
 The rival, http.client, sends bodies that are ready and throws the answers away: no client in Python costs less.
 """
 
@@ -23,8 +25,8 @@ from urllib.parse import urlsplit
 
 from PIL import Image
 
-from figures.answering import EngineProcess, Pace, Turn, engine_process
-from figures.measuring import Goal, How, in_turns, line, scratch
+from figures.answering import MODEL, EngineProcess, Pace, Turn, engine_process
+from figures.measuring import Goal, How, in_turns, line, scratch, spread
 from llama_assets import catalog as catalogs
 from llama_assets.bench import (
     Arm,
@@ -42,7 +44,8 @@ from llama_assets.demo.photos import draw_photos
 from llama_assets.engine import SwapClient
 
 GOAL = Goal(2.0, "ours")
-MODEL = "known-delays"
+SWAP, SERVER, MEMORY, RIVAL = "llama-swap", "llama-server", "rows in memory", "http.client"
+TMPFS = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,18 @@ class Costs:
 
 
 def measure(how: How) -> Iterator[dict[str, Any]]:
-    photos, pace = (6, Pace(0.005, 0.0002)) if how.quick else (40, Pace(0.03, 0.002))
-    with scratch() as folder, engine_process(pace) as engine:
+    photos, pace = (6, Pace(0.005, 0.0002)) if how.quick else (30, Pace(0.03, 0.002))
+    memory = TMPFS if TMPFS.is_dir() else None
+    with scratch() as folder, scratch(memory) as in_memory, engine_process(pace) as engine:
         pictures(folder / "photos", photos)
         with prepare(folder / "photos", photos, 1, how.say) as prepared:
             image_bytes = round(statistics.median(photo.bytes for photo in prepared.photos))
-            runs = {"ours": partial(session, engine, prepared, folder), "http.client": partial(bare, engine, prepared)}
+            runs = {
+                SWAP: partial(session, engine, "/swap", prepared, folder),
+                SERVER: partial(session, engine, "", prepared, folder),
+                MEMORY: partial(session, engine, "/swap", prepared, in_memory),
+                RIVAL: partial(bare, engine, prepared),
+            }
             found: dict[str, list[Costs]] = in_turns(how, runs)
         told = {
             "requests": photos * how.rounds, "image_bytes": image_bytes, "fsync_ms": _fsync_ms(folder),
@@ -69,13 +78,16 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
     for figure, part in ("overhead", "request"), ("overhead_turn", "turn"):
         values = {name: [getattr(costs, part) for costs in rounds] for name, rounds in found.items()}
         medians = {name: [statistics.median(costs) for costs in rounds] for name, rounds in values.items()}
-        everything = sorted(itertools.chain.from_iterable(values["ours"]))
-        beside = ("http.client", medians["http.client"], "http.client, bodies that are ready, answers thrown away")
+        everything = sorted(itertools.chain.from_iterable(values[SWAP]))
         p95 = round(everything[int(0.95 * (len(everything) - 1))], 3)
-        yield line(figure, how, GOAL, "ms", medians["ours"], command, beside, p95=p95, **told)
+        more = {"p95": p95, "plain_llama_server": spread(medians[SERVER]), **told}
+        if memory:
+            more["rows_in_memory"] = spread(medians[MEMORY])
+        beside = (RIVAL, medians[RIVAL], "http.client, bodies that are ready, answers thrown away")
+        yield line(figure, how, GOAL, "ms", medians[SWAP], command, beside, **more)
 
 
-def session(engine: EngineProcess, photos: PhotoSet, folder: Path) -> Costs:
+def session(engine: EngineProcess, path: str, photos: PhotoSet, folder: Path) -> Costs:
     """One session of one arm, as the task runs it."""
     spec = catalogs.load().benchmark
     comparison = Comparison(
@@ -90,7 +102,7 @@ def session(engine: EngineProcess, photos: PhotoSet, folder: Path) -> Costs:
     lines: list[str] = []
     begun = begin(folder / f"results-{time.monotonic_ns()}", comparison, lines.append)
     engine.turns()
-    with SwapClient(engine.address) as client:
+    with SwapClient(engine.address + path) as client:
         outcome = run(begun.folder, comparison, client, Holding(), lines.append)
     asked = len(photos.photos)
     rows = sorted(read_rows(sorted(begun.folder.glob("rows-*.jsonl"))), key=lambda row: row.position or 0)
