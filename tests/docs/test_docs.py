@@ -135,17 +135,26 @@ def test_commands_and_targets_named_in_a_document_exist(document):
     known = dict(leaves(main, "llama-assets"))
     groups = {name.rsplit(" ", 1)[0] for name in known}
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in code(document):
+        words = line.split("  #")[0].split()
+        if words[:1] == ["llama-assets"] and len(words) > 1:
+            name = next((" ".join(words[:n]) for n in (3, 2) if " ".join(words[:n]) in known), None)
+            if name is None:
+                assert " ".join(words[:2]) in groups, line
+                continue
+            options = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
+            assert {word for word in words if word.startswith("--")} <= options, line
+        if words[:1] == ["make"]:
+            assert {word for word in words[1:] if "=" not in word and word != "..."} <= targets, line
+
+
+def code(document: Path) -> list[str]:
+    """Lines of code blocks, and code in sentences."""
     text = document.read_text()
-    for line in re.findall(r"(?:`|^\s*(?:\$ )?)(llama-assets(?: [^`\n#]+)?)", text, re.MULTILINE):
-        words = line.split()
-        name = next((" ".join(words[:n]) for n in (3, 2) if " ".join(words[:n]) in known), None)
-        if name is None:
-            assert " ".join(words[:2]) in groups | {"llama-assets --help"} or len(words) == 1, line
-            continue
-        options = {option for parameter in known[name].params for option in parameter.opts}
-        assert {word.split("=")[0] for word in words if word.startswith("--")} <= options | {"--help"}, line
-    for target in re.findall(r"(?:`|^\s*(?:\$ )?)make (?:[A-Z]+=\S+ )*([a-z][a-z-]*)", text, re.MULTILINE):
-        assert target in targets, target
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    sentences = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    return [*lines, *re.findall(r"`([^`\n]+)`", sentences)]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
