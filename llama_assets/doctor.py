@@ -64,7 +64,9 @@ def _bad(about: str, error: Exception) -> Finding:
 
 
 def _hub(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
-    hub = platform.hub()
+    from llama_assets.hub import HubLimits
+
+    hub = platform.hub(HubLimits(attempts=1))  # a person waits; what is wrong now is what is asked
     for model in catalog.models:
         try:
             revision = hub.resolve(model)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from llama_assets import catalog as catalogs
 from llama_assets.catalog import Catalog
 from llama_assets.gpu import FileLease
-from llama_assets.hub import Hub
+from llama_assets.hub import Hub, HubLimits
 from llama_assets.launch import Launcher, ProcessLauncher
 from llama_assets.settings import Settings
 from llama_assets.store import Store
@@ -50,10 +50,10 @@ class Platform:
         """The catalog of this environment. Raises CatalogError."""
         return catalogs.load(self.settings.catalog)
 
-    def hub(self) -> Hub:
+    def hub(self, limits: HubLimits = HubLimits()) -> Hub:
         """The Hub, as `HF_ENDPOINT` and `HF_TOKEN` say."""
         token = self.settings.hf_token
-        return Hub(self.settings.hf_endpoint, token.get_secret_value() if token else None)
+        return Hub(self.settings.hf_endpoint, token.get_secret_value() if token else None, limits)
 
     def store(self) -> Store:
         """The model volume."""

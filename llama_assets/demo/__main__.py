@@ -82,10 +82,15 @@ def _materialize(select: str, environment: dict[str, str], log: Path, began: flo
     assert process.stdout is not None
     try:
         with log.open("w") as kept:
+            failing = False
             for line in process.stdout:
                 kept.write(line)
                 if shown := _shown(line):
                     click.echo(f"{time.monotonic() - began:5.1f} s  {shown}")
+                    failing = "STEP_FAILURE" in shown
+                elif failing and line.strip():  # a failure's own sentence follows its line, up to the stack trace
+                    failing = not line.startswith("Stack Trace:")
+                    click.echo(line.rstrip() if failing else "")
     except KeyboardInterrupt:
         click.echo("stopping; rows that were written are kept", err=True)
     return process.wait()
