@@ -166,10 +166,11 @@ def test_files_and_links_named_in_a_document_exist(document):
         assert "://" in link or linked.exists(), link
         if anchor and linked.suffix == ".md":
             assert anchor in anchors(linked), link
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     for named in re.findall(r"`([\w./-]+(?:\.(?:py|md|yaml|toml|txt|json|j2)|/))`", text):
-        made_by_a_run = named.startswith((".", "results/", "store/", "models/", "thumbs/"))
         there = any((folder / named).exists() for folder in (ROOT, PACKAGE, document.parent))
-        assert there or made_by_a_run or named in {"session.json", "published.json"}, named
+        made_by_a_run = named.startswith((".llama-assets/", ".dagster/")) or f'"{named}"' in source
+        assert there or made_by_a_run, named
 
 
 def anchors(document: Path) -> set[str]:
