@@ -11,6 +11,7 @@ demo: .venv/demo ## the whole graph on generated models, in under a minute: Hub 
 	@$(BIN)/python -m llama_assets.demo
 
 ui: .venv/demo ## the Dagster UI on the same instance, http://127.0.0.1:3000
+	@echo "The demo's runs are here. What you materialize here follows your own settings: the Hub's real files, your photos."
 	$(BIN)/dagster dev -w workspace.yaml
 
 test: .venv/dev chromium ## lint, types, import contract, and every test

@@ -50,10 +50,10 @@ class Platform:
         """The catalog of this environment. Raises CatalogError."""
         return catalogs.load(self.settings.catalog)
 
-    def hub(self, limits: HubLimits = HubLimits()) -> Hub:
+    def hub(self, limits: HubLimits | None = None) -> Hub:
         """The Hub, as `HF_ENDPOINT` and `HF_TOKEN` say."""
         token = self.settings.hf_token
-        return Hub(self.settings.hf_endpoint, token.get_secret_value() if token else None, limits)
+        return Hub(self.settings.hf_endpoint, token.get_secret_value() if token else None, limits or HubLimits())
 
     def store(self) -> Store:
         """The model volume."""

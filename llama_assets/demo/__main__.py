@@ -106,13 +106,17 @@ def _shown(line: str) -> str | None:
 
 
 def _end(home: Path, fetched: int, seconds: float) -> None:
-    from llama_assets.tasks.verdict import REPORT, newest_session
+    from llama_assets.tasks.verdict import REPORT, NoSession, newest_session
     from llama_assets.verdict import judge, render_text
 
-    session = newest_session(home / "results")
-    click.echo("\n" + render_text(judge([session])))
-    click.echo(f"report       {session / REPORT}")
-    click.echo("next         make ui    the graph, this session and its history in a browser")
+    try:
+        session = newest_session(home / "results")
+    except NoSession as nothing:
+        click.echo(f"\n{nothing}")
+    else:
+        click.echo("\n" + render_text(judge([session])))
+        click.echo(f"report       {session / REPORT}")
+        click.echo("next         make ui    the graph, this session and its history in a browser")
     what = (
         f"{fetched} files were fetched from the hub"
         if fetched

@@ -58,7 +58,7 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         arm_rows=_arm_rows(j),
         photos=album,
         private=photos,
-        folder="/".join(session_folder.absolute().parts[-3:]) if session_folder else None,  # as seen from the results
+        folder=_shown(session_folder) if session_folder else None,
         fixed=_fixed(j.evidence.facts.raw if j.evidence.facts else {}),
         fixed_arms=[(model, _fixed(facts.raw)) for model, facts in _arm_facts(j).items() if facts.raw],
         names=j.models,
@@ -67,6 +67,11 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
 
 
 @cache
+def _shown(folder: Path) -> str:
+    """A path that can be pasted where the command was run; of an absolute one its end, which names no person."""
+    return str(Path(*folder.parts[-3:]) if folder.is_absolute() else folder)
+
+
 def _template() -> jinja2.Template:
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
