@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from llama_assets.assets.benchmark import benchmark_assets
+from llama_assets.assets import benchmark
 from llama_assets.assets.gguf import gguf_assets, gguf_checks
 from llama_assets.assets.gpu import gpu_lease_asset
 from llama_assets.assets.huggingface import huggingface_assets
@@ -22,8 +22,8 @@ def build_defs(catalog: Catalog, platform: Platform) -> dg.Definitions:
             *gguf_assets(catalog, platform),
             engine_asset(catalog),
             llama_swap_asset(catalog, platform),
-            gpu_lease_asset(catalog, platform),
-            benchmark_assets(catalog, platform),
+            gpu_lease_asset(catalog, platform, takers=benchmark.keys(catalog)),
+            benchmark.benchmark_assets(catalog, platform),
         ],
         asset_checks=gguf_checks(catalog, platform),
         # One process per run: the heavy work is in tasks, and a step then hears SIGTERM in the ordinary way.

@@ -11,6 +11,7 @@ import dagster as dg
 
 from llama_assets.assets import gguf
 from llama_assets.assets.described import first_paragraph
+from llama_assets.assets.gpu import GPU_LEASE
 from llama_assets.assets.verdict import VERDICT, verdict_result, verdict_spec
 from llama_assets.bench.question import Question
 from llama_assets.catalog import Catalog
@@ -20,7 +21,6 @@ from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge
 
 GROUP = "benchmark"
 POOL = "gpu"
-GPU_LEASE = dg.AssetKey("gpu_lease")  # named here, defined in gpu.py, which needs this file's keys
 ANSWERED = "answered_an_image"
 VALID_RATE = "schema_valid_rate"
 LATENCY = "latency_against_history"

@@ -4,10 +4,12 @@ In a run that also measures, nothing is taken here: taking is checked and the pl
 task takes and gives. Materialized alone it holds the card for `minutes`, then gives it back by itself.
 """
 
+from collections.abc import Collection
+
 import dagster as dg
 from pydantic import Field
 
-from llama_assets.assets import benchmark, serving
+from llama_assets.assets import serving
 from llama_assets.assets.described import first_paragraph
 from llama_assets.catalog import Catalog
 from llama_assets.pipes import run_task
@@ -24,8 +26,8 @@ class HoldConfig(dg.Config):
     minutes: float = Field(60.0, gt=0, le=24 * 60, description="give the card back after this many minutes")
 
 
-def gpu_lease_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinition:
-    """The lease: a plan beside a benchmark, a hold alone."""
+def gpu_lease_asset(catalog: Catalog, platform: Platform, takers: Collection[dg.AssetKey]) -> dg.AssetsDefinition:
+    """The lease: alone a hold, in a run with one of `takers` a plan, because those take the card themselves."""
 
     @dg.asset(
         key=GPU_LEASE,
@@ -37,7 +39,7 @@ def gpu_lease_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinition
     )
     def gpu_lease(context: dg.AssetExecutionContext, config: HoldConfig) -> dg.MaterializeResult:
         lease = platform.lease(catalog)
-        if any(key in context.job_def.asset_layer.selected_asset_keys for key in benchmark.keys(catalog)):
+        if not context.job_def.asset_layer.selected_asset_keys.isdisjoint(takers):
             record, living = lease.status()
             held_by = record.holder if living else None
             context.log.info(
