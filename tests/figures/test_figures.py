@@ -70,6 +70,12 @@ def test_ratios_and_differences_are_of_runs_in_the_same_round(
     assert found["ratio"] == 2.0 and found["ratio_range"] == [1.0, 2.0]
 
 
+def test_every_line_is_explained_and_has_its_latest_numbers() -> None:
+    page = (ROOT / "docs" / "figures.md").read_text()
+    for name in [*(name for lines in LINES.values() for name in lines), "clean_clone_cold", "clean_clone_warm"]:
+        assert page.count(f"| `{name}` |") == 2, name
+
+
 def test_each_round_begins_with_another_one() -> None:
     order: list[str] = []
     runs = {name: lambda name=name: order.append(name) for name in "abc"}
