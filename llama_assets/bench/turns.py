@@ -1,8 +1,8 @@
 """The plan performed, under the lease: load, warm up, ask, one row a request on disk before the next one leaves.
 
-Here: what an answer, a crash, a time-out, a foreign model mean for the arm; all of it between two requests, which costs
-less than two milliseconds. Not here: folders and resuming (`session`), what is asked (`plan`), what is hopeless
-(`canary`).
+Here: what an answer, a crash, a time-out, a foreign model mean for the arm; all of it between two requests, so nothing
+is done here that could be done before or after the lease (figure `overhead_turn`). Not here: folders and resuming
+(`session`), what is asked (`plan`), what is hopeless (`canary`).
 """
 
 from __future__ import annotations
