@@ -26,6 +26,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 Propagation = Literal["Foreground", "Background", "Orphan"]
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
 # What is spoken of here, and where it lives: apiVersion, plural, whether it belongs to a namespace.
 KINDS = {
@@ -177,6 +179,14 @@ class LogLine:
     text: str
 
 
+@dataclass(frozen=True)
+class Log:
+    """New lines of a container. `gap`: the log was rotated since, and lines before these may be missing."""
+
+    lines: tuple[LogLine, ...]
+    gap: bool
+
+
 class Kube:
     """One connection. Threads may share it. `host` is the API server's address."""
 
@@ -232,18 +242,25 @@ class Kube:
         query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit or "")}
         return tuple(self._json("GET", f"list {_named(kind, namespace)}", _path(kind, namespace), query)["items"])
 
-    def log(self, namespace: str, pod: str, container: str, after: str = "") -> tuple[LogLine, ...]:
-        """Whole lines of a container whose stamp is later than `after`, in order. A line still being written is left.
+    def log(self, namespace: str, pod: str, container: str, after: str = "", ended: bool = False) -> Log:
+        """Lines of a container whose stamp is later than `after`, in order.
+
+        A line still being written is left for the next call, unless the container has `ended`.
 
         Raises:
             NotFound: the pod is gone, and its log with it.
             Refused: 400, the container has not started yet.
         """
-        query = {"container": container, "timestamps": "true", "sinceTime": after}  # the server drops the fraction
+        query = {"container": container, "timestamps": "true", "sinceTime": after}
         path = f"{_path('Pod', namespace, pod)}/log"
         text = self._call("GET", f"read the log of Pod {namespace}/{pod}", path, query).decode("utf-8", "replace")
-        pairs = (line.partition(" ") for line in text.split("\n")[:-1])
-        return tuple(LogLine(stamp, rest) for stamp, _, rest in pairs if stamp > after)
+        *whole, rest = text.split("\n")
+        pairs = [line.partition(" ") for line in (*whole, rest) if line and (ended or line is not rest)]
+        # While a pod goes the kubelet answers 200 with words of its own (`failed to try resolving symlinks ...`).
+        pairs = [pair for pair in pairs if STAMP.fullmatch(pair[0])]
+        # The server drops the fraction of sinceTime, so the line of `after` comes again, if it is still there.
+        gap = bool(after and pairs) and after not in {stamp for stamp, _, _ in pairs}
+        return Log(tuple(LogLine(stamp, said) for stamp, _, said in pairs if stamp > after), gap)
 
     def events(self, namespace: str, uid: str) -> tuple[Object, ...]:
         """Events about one object, oldest first."""

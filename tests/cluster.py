@@ -181,15 +181,21 @@ def _closed(end: socket.socket) -> None:
     end.close()
 
 
-@pytest.fixture
-def wire(cluster: Cluster, tmp_path: Path) -> Iterator[Wire]:
-    """A wire to the API server that this test may cut, in one piece."""
+def opened_wire(cluster: Cluster, folder: Path) -> Wire:
+    """A wire to the API server, in one piece; its kubeconfig lies in `folder`."""
     host, _, port = cluster.kube.host.removeprefix("https://").partition(":")
-    made = Wire((host, int(port or 443)), tmp_path / "kubeconfig")
+    made = Wire((host, int(port or 443)), folder / "kubeconfig")
     made.mend()
     said = yaml.safe_load(cluster.kubeconfig.read_text())
     for entry in said["clusters"]:
         entry["cluster"] |= {"server": f"https://127.0.0.1:{made.port}", "tls-server-name": host}
     made.kubeconfig.write_text(yaml.safe_dump(said))
+    return made
+
+
+@pytest.fixture
+def wire(cluster: Cluster, tmp_path: Path) -> Iterator[Wire]:
+    """A wire to the API server that this test may cut, in one piece."""
+    made = opened_wire(cluster, tmp_path)
     yield made
     made.cut()

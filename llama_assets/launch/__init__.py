@@ -4,7 +4,23 @@ Comes in: a `Task` (what is asked) and the environment of a run. Goes out: the t
 `TaskFailed` with the reason. Not here: what a task does (`tasks`), what its lines mean to Dagster (`pipes`).
 """
 
+from llama_assets.launch.job import JobLauncher
+from llama_assets.launch.job_body import JobTimes, SecretKey, Size, TaskPods
 from llama_assets.launch.process import ProcessLauncher, ProcessTimes, die_with_parent
 from llama_assets.launch.task import Launcher, Task, TaskFailed, TaskKind, asked
 
-__all__ = ["Launcher", "ProcessLauncher", "ProcessTimes", "Task", "TaskFailed", "TaskKind", "asked", "die_with_parent"]
+__all__ = [
+    "JobLauncher",
+    "JobTimes",
+    "Launcher",
+    "ProcessLauncher",
+    "ProcessTimes",
+    "SecretKey",
+    "Size",
+    "Task",
+    "TaskFailed",
+    "TaskKind",
+    "TaskPods",
+    "asked",
+    "die_with_parent",
+]

@@ -44,7 +44,10 @@ def loaded(statement: str) -> set[str]:
             [*HEAVY, "dagster", "httpx"],
         ),
         ("import llama_assets.tasks.download", ["dagster", "pandas", "pyarrow", "scipy", "matplotlib", "numpy"]),
-        ("import llama_assets.gpu, llama_assets.launch, llama_assets.catalog, llama_assets.kube", [*HEAVY, "dagster", "httpx"]),
+        (
+            "import llama_assets.gpu, llama_assets.launch, llama_assets.catalog, llama_assets.kube",
+            [*HEAVY, "dagster", "httpx"],
+        ),
         ("import llama_assets.store", [*HEAVY, "dagster", "httpx"]),
     ],
 )

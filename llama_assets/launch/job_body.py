@@ -1,0 +1,190 @@
+"""What a task's Job looks like: names, labels, the pod and what it may use.
+
+Pure: a task and how pods look in this cluster come in, the body of a batch/v1 Job goes out. It keeps Pod Security
+`restricted`, on a read-only root with `/tmp` as its only folder of its own. Not here: starting it (`job.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_assets.launch.task import Task, TaskKind
+
+CONTAINER = "task"
+TASK_LABEL = "llama-assets/task"
+MODEL_LABEL = "llama-assets/model"
+RUN_LABEL = "dagster/run-id"
+STEP_NOTE = "llama-assets/step"
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """A value that only the pod sees: one key of a Secret in the tasks' namespace."""
+
+    secret: str
+    key: str
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a pod asks for, and the memory at which it is killed. No limit of CPU: throttling would be measured."""
+
+    cpu: str
+    memory: str
+    memory_limit: str
+
+
+SIZES: Mapping[TaskKind, Size] = {
+    "download": Size("100m", "128Mi", "512Mi"),  # 64 MiB for blocks, the rest is Python and the page cache
+    "store": Size("100m", "128Mi", "512Mi"),
+    "benchmark": Size("200m", "512Mi", "2Gi"),  # holds the encoded photos of a session
+    "verdict": Size("200m", "512Mi", "2Gi"),  # pandas, scipy and a plot
+    "hold": Size("50m", "128Mi", "256Mi"),
+}
+
+
+@dataclass(frozen=True)
+class TaskPods:
+    """How the pods of tasks look in this cluster. `claims`: where each PersistentVolumeClaim is mounted."""
+
+    image: str
+    command: tuple[str, ...] = ("python", "-m", "llama_assets.tasks")
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, SecretKey] = field(default_factory=dict)
+    """Variable -> where its value is."""
+    claims: Mapping[str, str] = field(default_factory=lambda: {"/models": "llama-models", "/results": "llama-results"})
+    accounts: Mapping[TaskKind, str] = field(
+        default_factory=lambda: {"benchmark": "llama-assets-lease", "hold": "llama-assets-lease"}
+    )
+    """Tasks that speak to Kubernetes, and as whom; all others get no token."""
+    sizes: Mapping[TaskKind, Size] = field(default_factory=lambda: SIZES)
+    scratch: str = "1Gi"
+    """Size of `/tmp`; a pod that writes more is evicted."""
+    user: int = 10001
+    """The same for every pod that writes a claim: NFS and hostPath know no fsGroup."""
+
+
+@dataclass(frozen=True)
+class JobTimes:
+    """How long things may take around one Job."""
+
+    start_s: float = 600.0
+    """From creation to a running container: pulling the image and waiting for a place count."""
+    hopeless_s: float = 60.0
+    """How long a start must have failed in the same way (no such image, refused by admission) to be given up."""
+    deadline_s: float = 6 * 3600.0
+    """The Job is ended after this, whoever started it and whether they live."""
+    grace_s: float = 60.0
+    """From SIGTERM to SIGKILL."""
+    kept_s: float = 3600.0
+    """How long a finished Job and its log stay to be looked at."""
+    patience_s: float = 600.0
+    """How long the API server may be away while a Job is followed."""
+    stop_patience_s: float = 30.0
+    """The same while a caller is being interrupted."""
+    poll_s: float = 1.0
+    ending_poll_s: float = 0.2
+    """While its pod terminates: the log goes with the pod."""
+    vanished_s: float = 60.0
+    """How long controllers may sleep before a pod that is gone without a reason is called deleted."""
+
+
+def job_name(task: Task) -> str:
+    """The same for the same task, so that whoever comes second follows the first one's Job."""
+    asked = f"{task.run_id}/{task.step}"
+    return f"task-{task.kind}-{hashlib.sha256(asked.encode()).hexdigest()[:16]}"
+
+
+def job_labels(task: Task) -> dict[str, str]:
+    """What `kubectl get jobs -l` and clean-ups go by."""
+    labels = {TASK_LABEL: task.kind, RUN_LABEL: task.run_id, "app.kubernetes.io/part-of": "llama-assets"}
+    return {**labels, MODEL_LABEL: task.model} if task.model else labels
+
+
+def is_of(task: Task, job: Mapping[str, Any]) -> bool:
+    """Whether this Job was made for this very task."""
+    labels, notes = (job["metadata"].get(key) or {} for key in ("labels", "annotations"))
+    wanted = {TASK_LABEL: task.kind, RUN_LABEL: task.run_id}
+    return all(labels.get(key) == value for key, value in wanted.items()) and notes.get(STEP_NOTE) == task.step
+
+
+def job_body(task: Task, environment: Mapping[str, str], pods: TaskPods, times: JobTimes) -> dict[str, Any]:
+    """The Job of a task. `environment` is the run's; it wins over the pods' own."""
+    labels, notes = job_labels(task), {STEP_NOTE: task.step}
+    return {
+        "metadata": {"name": job_name(task), "labels": labels, "annotations": notes},
+        "spec": {
+            "backoffLimit": 0,  # trying again is Dagster's decision
+            "activeDeadlineSeconds": round(times.deadline_s),
+            "ttlSecondsAfterFinished": round(times.kept_s),
+            "template": {
+                "metadata": {"labels": labels, "annotations": notes},
+                "spec": _pod(task, environment, pods, times),
+            },
+        },
+    }
+
+
+def _pod(task: Task, environment: Mapping[str, str], pods: TaskPods, times: JobTimes) -> dict[str, Any]:
+    account = pods.accounts.get(task.kind)
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": pods.scratch}}]
+    mounts = [{"name": "tmp", "mountPath": "/tmp"}]
+    for number, (path, claim) in enumerate(pods.claims.items()):
+        volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}})
+        mounts.append({"name": f"claim-{number}", "mountPath": path})
+    return {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": round(times.grace_s),
+        "automountServiceAccountToken": account is not None,
+        **({"serviceAccountName": account} if account else {}),
+        "enableServiceLinks": False,  # a namespace with many Services would fill the environment
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": pods.user,
+            "runAsGroup": pods.user,
+            "fsGroup": pods.user,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": CONTAINER,
+                "image": pods.image,
+                "imagePullPolicy": "IfNotPresent",
+                "command": list(pods.command),
+                "env": _variables(task, environment, pods),
+                "resources": _resources(pods.sizes[task.kind]),
+                "volumeMounts": mounts,
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+            }
+        ],
+        "volumes": volumes,
+    }
+
+
+def _variables(task: Task, environment: Mapping[str, str], pods: TaskPods) -> list[dict[str, Any]]:
+    plain = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp", **pods.environment, **environment, **task.environment()}
+    secret = [
+        {
+            "name": name,
+            "valueFrom": {"secretKeyRef": {"name": where.secret, "key": where.key, "optional": where.optional}},
+        }
+        for name, where in pods.secrets.items()
+        if name not in plain
+    ]
+    # Kubernetes expands $(NAME) in a value; a doubled dollar is a dollar.
+    return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in plain.items()] + secret
+
+
+def _resources(size: Size) -> dict[str, Any]:
+    return {
+        "requests": {"cpu": size.cpu, "memory": size.memory, "ephemeral-storage": "64Mi"},
+        "limits": {"memory": size.memory_limit, "ephemeral-storage": "2Gi"},
+    }

@@ -1,0 +1,180 @@
+"""Why a Job's pod does not start, and how it ended: what Kubernetes shows, said so that a person knows what to do.
+
+Pure: a Job, its pod and events as the API gives them come in, a sentence goes out. The Job itself says little
+(`BackoffLimitExceeded`); the reason is in the pod's status and conditions, its container's state, or an event. Source:
+what each case looked like on Kubernetes 1.34, `tests/launch/test_job.py` makes them all happen. Not here: reading them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llama_assets.launch.job_body import CONTAINER
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What keeps a pod from starting. `hope`: whether time alone may cure it (`some`: of a hiccup only)."""
+
+    kind: str
+    sentence: str
+    hope: Literal["none", "some", "good"]
+
+
+def state(pod: Object | None) -> Object:
+    """The task's container: `{"running": ..}`, `{"terminated": ..}`, `{"waiting": ..}`, or nothing yet."""
+    for status in (pod or {}).get("status", {}).get("containerStatuses") or []:
+        if status["name"] == CONTAINER:
+            found: Object = status["state"]
+            return found
+    return {}
+
+
+def leaving(thing: Object | None) -> bool:
+    """It is being deleted."""
+    return bool(thing and thing["metadata"].get("deletionTimestamp"))
+
+
+def condition(thing: Object | None, kind: str) -> Object | None:
+    """The condition of this type, if it is true."""
+    for found in (thing or {}).get("status", {}).get("conditions") or []:
+        if found["type"] == kind and found["status"] == "True":
+            said: Object = found
+            return said
+    return None
+
+
+def refused_by_node(pod: Object | None) -> bool:
+    """The kubelet ended the pod without starting a container."""
+    status = (pod or {}).get("status", {})
+    return status.get("phase") == "Failed" and not status.get("containerStatuses") and bool(status.get("reason"))
+
+
+# What the kubelet says of a container that it cannot start: which trouble it is, and whether waiting can help.
+STARTING: dict[str, tuple[str, Literal["none", "some", "good"]]] = {
+    "InvalidImageName": ("image", "none"),
+    "ErrImageNeverPull": ("image", "none"),
+    "ErrImagePull": ("image", "some"),  # alternates with the next, for ever; a registry may come back
+    "ImagePullBackOff": ("image", "some"),
+    "RegistryUnavailable": ("image", "some"),
+    "CreateContainerConfigError": ("config", "some"),  # a Secret or ConfigMap that may yet be made
+    "CreateContainerError": ("config", "some"),
+    "RunContainerError": ("config", "some"),
+}
+IMAGE_TODO = "Set LLAMA_ASSETS_IMAGE to an image that the node can pull, or load it there (`make image`)"
+
+
+def waiting(pod: Object | None, image: str, events: Sequence[Object]) -> Waiting | None:
+    """What keeps the pod from starting; None when nothing is known to. `events` are the Job's, and the pod's if any."""
+    if pod is None:
+        return _not_made([event for event in events if event.get("reason") == "FailedCreate"])
+    for found in pod["status"].get("conditions") or []:
+        if found["type"] == "PodScheduled" and found["status"] == "False":
+            return _no_place(found.get("reason", ""), found.get("message", ""))
+    said = state(pod).get("waiting") or {}
+    kind, hope = STARTING.get(said.get("reason", ""), ("", "good"))
+    message = said.get("message") or said.get("reason", "")
+    if kind == "image":
+        return Waiting("image", f"image {image} cannot be had: {message}. {IMAGE_TODO}", hope)
+    if kind:
+        todo = "Make what is missing in the namespace, or correct its name"
+        return Waiting("config", f"the container cannot be made: {message}. {todo}", hope)
+    mounts = [event for event in events if event.get("reason") in {"FailedMount", "FailedAttachVolume"}]
+    if mounts:
+        todo = "Look at the volume with `kubectl describe pvc`"
+        return Waiting("volume", f"a volume cannot be mounted: {mounts[-1]['message']}. {todo}", "good")
+    return None
+
+
+def _not_made(events: Sequence[Object]) -> Waiting | None:
+    if not events:
+        return None
+    said = str(events[-1]["message"]).removeprefix("Error creating: ")
+    if "exceeded quota" in said:
+        todo = "Free some of the quota, or raise it: `kubectl describe resourcequota`"
+        return Waiting("quota", f"no pod, a quota is used up: {said}. {todo}", "good")
+    if "service account" in said:
+        todo = "Make the account; manifests/ holds it with its Role"
+        return Waiting("account", f"no pod, its service account is missing: {said}. {todo}", "some")
+    todo = "The namespace's policies must allow this pod; `kubectl get ns -L pod-security.kubernetes.io/enforce`"
+    return Waiting("admission", f"no pod, admission refused it: {said}. {todo}", "some")
+
+
+def _no_place(reason: str, message: str) -> Waiting:
+    message = message.strip(" .")
+    if reason == "SchedulingGated":
+        return Waiting("gate", f"held back by a scheduling gate: {message}", "good")
+    short = list(dict.fromkeys(re.findall(r"Insufficient ([\w./-]*\w)", message)))
+    if short:
+        todo = f"Free {' and '.join(short)} on a node, or lower what the task requests"
+        return Waiting("place", f"unschedulable, not enough {' and '.join(short)}: {message}. {todo}", "good")
+    if "persistentvolumeclaim" in message.lower():
+        todo = "Make the claim (manifests/), or look why it is not bound: `kubectl get pvc`"
+        return Waiting("claim", f"unschedulable, for its volume: {message}. {todo}", "good")
+    todo = "`kubectl describe nodes` shows taints, labels and what is free"
+    return Waiting("place", f"unschedulable: {message or reason}. {todo}", "good")
+
+
+def failure(job: Object | None, pod: Object | None) -> str:
+    """How it ended badly, from the last that was seen of both. `job` None: it is gone."""
+    return next(
+        _failures(job, pod), "its Job failed and nothing says why; `kubectl describe job` may, while it is kept"
+    )
+
+
+def _failures(job: Object | None, pod: Object | None) -> Iterator[str]:
+    """Most telling first: an outer cause explains the exit status that it led to."""
+    box = state(pod).get("terminated") or {}
+    status = (pod or {}).get("status", {})
+    name = pod["metadata"]["name"] if pod else ""
+    if box.get("reason") == "OOMKilled":
+        limit = _memory_limit(pod)
+        yield f"OOMKilled: it used more memory than its limit of {limit}. Raise the limit, or ask of it less at once"
+    late = condition(job, "Failed") or condition(job, "FailureTarget")
+    if late and late.get("reason") == "DeadlineExceeded" and job:
+        allowed = job["spec"].get("activeDeadlineSeconds")
+        yield f"DeadlineExceeded: it ran longer than the {allowed} s allowed and was stopped; what it had done is kept"
+    if moved := condition(pod, "DisruptionTarget"):
+        yield (
+            f"evicted from node {_node(pod)}: {moved.get('reason')}: {moved.get('message')}. "
+            "A drain, a preemption or a full node: materialize again, what was done is kept"
+        )
+    if status.get("reason") == "Evicted":
+        said = str(status.get("message")).strip(" .")
+        yield f"evicted from node {_node(pod)}: {said}. Free what it names, then materialize again"
+    if refused_by_node(pod):
+        said = f"{status['reason']}: {status.get('message')}"
+        yield f"node {_node(pod)} refused pod {name}: {said}. Something took what the scheduler had counted as free"
+    if box and not leaving(pod):
+        yield exit_reason(box["exitCode"], box.get("reason", ""), box.get("message", ""))
+    if job is None or leaving(job):
+        yield "its Job was deleted while it ran, not by us; what it had done is kept"
+    if pod is not None:
+        ended = f" (exit status {box['exitCode']})" if box else ""
+        yield f"pod {name} was deleted while it ran, not by us{ended}. Materialize again, what was done is kept"
+    if late:
+        yield f"{late.get('reason')}: {late.get('message')}; its pod was gone before it could be seen"
+
+
+def exit_reason(code: int, reason: str = "", message: str = "") -> str:
+    """A container's exit status in words."""
+    if code == 143:
+        return "stopped by SIGTERM; what it had done is kept"
+    if code == 137:
+        return "killed by SIGKILL: out of memory on the node, or not ended in time after SIGTERM"
+    said = f": {message.strip()}" if message.strip() else ""
+    return f"exit status {code}" + (f" ({reason}{said})" if reason not in {"", "Error"} else said)
+
+
+def _memory_limit(pod: Object | None) -> str:
+    boxes = (pod or {}).get("spec", {}).get("containers") or [{}]
+    return str(boxes[0].get("resources", {}).get("limits", {}).get("memory", "(none)"))
+
+
+def _node(pod: Object | None) -> str:
+    return str((pod or {}).get("spec", {}).get("nodeName", "?"))
