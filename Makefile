@@ -1,6 +1,8 @@
 # The commands of this project. `make help` lists them. Everything lives in .venv, .dagster and .llama-assets here.
 PYTHON ?= python3
 BIN := .venv/bin
+IMAGE ?= llama-assets:latest
+KIT ?= ../shared/cluster/cluster
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 .DEFAULT_GOAL := help
 
@@ -20,6 +22,13 @@ test: .venv/dev chromium ## lint, types, import contract, and every test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# docker where there is one, else the builder of the test cluster, which puts the image on its node at once.
+image: ## build the image that tasks, Dagster and the reaper run in (IMAGE=name:tag)
+	@if docker info >/dev/null 2>&1; then \
+	  docker build --tag $(IMAGE) . && docker image inspect --format '$(IMAGE) has {{.Size}} bytes' $(IMAGE); \
+	elif [ -x $(KIT) ]; then flock /tmp/llama-assets-image.lock $(KIT) build $(IMAGE) .; \
+	else echo "make image needs docker, or the test cluster's kit at $(KIT)"; exit 2; fi
 
 figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
 	@$(BIN)/python -m figures
@@ -56,4 +65,4 @@ chromium:
 	  echo "installing chromium for the UI test" && apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } || true
 
-.PHONY: help demo ui test figures golden constraints clean chromium
+.PHONY: help demo ui test image figures golden constraints clean chromium

@@ -29,6 +29,7 @@ from tests.conftest import ROOT
 KIT = ROOT.parent / "shared" / "cluster" / "cluster"
 LOCK = Path("/tmp/llama-assets-cluster.lock")  # the kit does not guard against two `up` at once
 PYTHON = "python:3.13-slim"  # there on the kit; pulled elsewhere
+IMAGE = "llama-assets:test"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,9 @@ class Cluster:
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
         """kubectl's output. Fails the test when it fails."""
-        program = ["kubectl"] if self.kit is None else [str(self.kit), "kubectl"]
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         done = subprocess.run(
-            [*program, *arguments], env=environment, input=stdin, capture_output=True, text=True, timeout=120
+            ["kubectl", *arguments], env=environment, input=stdin, capture_output=True, text=True, timeout=120
         )
         if done.returncode:
             pytest.fail(f"kubectl {' '.join(arguments)}: {done.stderr}")
@@ -78,7 +78,21 @@ def cluster() -> Iterator[Cluster]:
             kube.version()
         except KubeError as error:
             pytest.fail(f"KUBECONFIG={kubeconfig}: {error}", pytrace=False)
-        yield Cluster(kubeconfig, kube, KIT if KIT.exists() and "KUBECONFIG" not in os.environ else None)
+        kits_own = Path(os.environ.get("CLUSTER_HOME", "/var/lib/test-cluster"), "kubeconfig")
+        yield Cluster(kubeconfig, kube, KIT if KIT.exists() and kubeconfig == kits_own else None)
+
+
+@pytest.fixture(scope="session")
+def image(cluster: Cluster) -> str:
+    """Our image, built from this checkout by `make image` and on the cluster's node."""
+    if cluster.kit is None:
+        pytest.skip("the image's tests load it by the kit's builder, and this cluster is not the kit's")
+    made = subprocess.run(
+        ["make", "image", f"IMAGE={IMAGE}", f"KIT={KIT}"], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
+    if made.returncode:
+        pytest.fail(f"make image ended with status {made.returncode}:\n{(made.stdout + made.stderr)[-3000:]}")
+    return IMAGE
 
 
 def until(what: str, ready: Callable[[], object], limit_s: float = 60) -> object:
