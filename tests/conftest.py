@@ -14,6 +14,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write what is found as the golden text")
+    parser.addoption("--long", action="store_true", help="search the lease's large worlds whole; takes minutes")
     parser.addoption("--keep-pictures", action="store_true", help="keep the UI's screenshots as docs/pictures/*.png")
 
 

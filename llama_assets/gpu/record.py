@@ -20,6 +20,10 @@ class LeaseTimes:
     beat_s: float = 10.0
     wait_s: float = 600.0
     look_again_s: float = 1.0
+    heart_s: float = 15.0
+    gone_s: float = 180.0
+    ready_s: float = 300.0
+    api_away_s: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,10 @@ class GpuError(RuntimeError):
 class HeldByOther(GpuError):
     """The card is held and was not given back in the time we were ready to wait."""
 
-    def __init__(self, record: Record, waited_s: float) -> None:
+    def __init__(self, record: Record, waited_s: float | None = None) -> None:
         self.record = record
+        waited = "" if waited_s is None else f"; waited {waited_s:.0f} s"
         super().__init__(
-            f"the card is held by {record.holder} ({record.purpose or 'no purpose given'}) since {record.acquired_at}; "
-            f"waited {waited_s:.0f} s. `llama-assets lease status` shows it, `llama-assets lease release` asks for it"
+            f"the card is held by {record.holder} ({record.purpose or 'no purpose given'}) since {record.acquired_at}"
+            f"{waited}. `llama-assets lease status` shows it, `llama-assets lease release` asks for it"
         )
