@@ -16,7 +16,8 @@ from llama_assets import catalog as catalogs
 from llama_assets.catalog import Catalog
 from llama_assets.gpu import FileLease
 from llama_assets.hub import Hub, HubLimits
-from llama_assets.launch import Launcher, ProcessLauncher
+from llama_assets.kube import Kube
+from llama_assets.launch import JobLauncher, Launcher, ProcessLauncher, SecretKey, TaskPods
 from llama_assets.settings import Settings
 from llama_assets.store import Store
 
@@ -121,18 +122,71 @@ class Platform:
 
 
 def open_platform(settings: Settings) -> Platform:
-    """The platform that `LLAMA_ASSETS_PLATFORM` names.
-
-    Raises:
-        PlatformError: it is not one that this version can open.
-    """
-    if settings.platform == "local":
-        return local(settings)
-    raise PlatformError(
-        f"LLAMA_ASSETS_PLATFORM={settings.platform!r}: this version runs tasks on one machine only; allowed: local"
-    )
+    """The platform that `LLAMA_ASSETS_PLATFORM` names."""
+    return local(settings) if settings.platform == "local" else kubernetes(settings)
 
 
 def local(settings: Settings) -> Platform:
     """Everything on this machine: child processes, a lock file, a folder."""
     return Platform("local", settings, ProcessLauncher())
+
+
+MODELS, RESULTS = Path("/models"), Path("/results")  # where a task's pod mounts the claims llama-models, llama-results
+HUB_TOKEN = SecretKey("llama-assets", "hf-token", optional=True)
+
+
+class ClusterPlatform(Platform):
+    """Tasks are Jobs, and what lies on a volume is seen by them only. Downloads and the store's checks so far."""
+
+    def store(self) -> Store:
+        """The model volume, in a task's pod.
+
+        Raises:
+            PlatformError: it is not mounted in this process.
+        """
+        if not self.settings.store.is_dir():
+            raise PlatformError(
+                f"LLAMA_ASSETS_STORE={str(self.settings.store)!r} is not mounted here: with LLAMA_ASSETS_PLATFORM="
+                "'kubernetes' only a task's pod opens the model volume; materialize gguf/* to see what it holds"
+            )
+        return super().store()
+
+    def lease(self, catalog: Catalog) -> FileLease:
+        """Raises PlatformError: there is no lease of a cluster's card yet."""
+        raise self._not_yet(f"who may use the card ({catalog.gpu.lease})")
+
+    def engine(
+        self, catalog: Catalog, served: Sequence[Served], logs: Path
+    ) -> AbstractContextManager[Processes | SwapClient]:
+        """Raises PlatformError: nothing is asked without the lease."""
+        raise self._not_yet(f"asking {len(served)} models of {catalog.engine.kind}, logs in {logs},")
+
+    def apply_config(self, text: str) -> Applied:
+        """Raises PlatformError: llama-swap is not applied to a cluster yet."""
+        raise self._not_yet(f"applying llama-swap's configuration ({len(text)} characters)")
+
+    def engine_plan(self) -> str:
+        """Raises PlatformError: nothing is asked without the lease."""
+        raise self._not_yet("asking an engine")
+
+    def _not_yet(self, what: str) -> PlatformError:
+        return PlatformError(
+            f"LLAMA_ASSETS_PLATFORM='kubernetes': {what} is not in this version, which downloads and verifies models "
+            "in a cluster (gguf/*); llama_swap, gpu_lease and benchmark/* run with LLAMA_ASSETS_PLATFORM='local'"
+        )
+
+
+def kubernetes(settings: Settings) -> Platform:
+    """Jobs in `settings.namespace`. Opens nothing before a task is run; a token of the Hub comes from a Secret only."""
+    mounted = {"store": MODELS, "results": RESULTS}
+    named = settings.model_copy(update={k: v for k, v in mounted.items() if k not in settings.model_fields_set})
+    environment = {
+        "LLAMA_ASSETS_PLATFORM": "kubernetes",
+        "LLAMA_ASSETS_STORE": str(MODELS),
+        "LLAMA_ASSETS_RESULTS": str(RESULTS),
+        "LLAMA_ASSETS_NAMESPACE": settings.namespace,
+        "LLAMA_ASSETS_IMAGE": settings.image,
+        "HF_ENDPOINT": settings.hf_endpoint,
+    }
+    pods = TaskPods(settings.image, environment=environment, secrets={"HF_TOKEN": HUB_TOKEN})
+    return ClusterPlatform("kubernetes", named, JobLauncher(Kube.open, settings.namespace, pods))
