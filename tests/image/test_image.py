@@ -10,7 +10,7 @@ import pytest
 
 from llama_assets.kube import Kube
 from llama_assets.launch import JobLauncher, JobTimes, Task, TaskFailed, TaskPods
-from tests.cluster import Cluster, until
+from tests.cluster import PYTHON, Cluster, until
 from tests.conftest import ROOT
 
 TIMES = JobTimes(start_s=60, hopeless_s=5, deadline_s=120, poll_s=0.5)
@@ -83,6 +83,39 @@ def test_a_task_starts_in_it_and_answers_what_it_was_asked(cluster, image, modul
     with pytest.raises(TaskFailed, match="exit status 1"):
         launcher.run(Task("verdict", "run-1", "task", {"results": "none"}), {}, lines.append)
     assert json.loads(lines[-1])["failed"], "a task kind that finds nothing to judge says so in a sentence"
+
+
+def test_from_inside_the_cluster_a_task_is_launched_with_these_rights_and_no_more(cluster, image, module_namespace):
+    """What the account of a Dagster run needs to follow Jobs; manifests give it this."""
+    rules = [
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},  # why there is no pod
+    ]
+    kube, name = cluster.kube, {"metadata": {"name": "runner"}}
+    kube.create("ServiceAccount", module_namespace, name)
+    kube.create("Role", module_namespace, {**name, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": "runner", "namespace": module_namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runner"}
+    kube.create("RoleBinding", module_namespace, {**name, "subjects": [subject], "roleRef": role})
+    program = f"""
+        from llama_assets.kube import Kube
+        from llama_assets.launch import JobLauncher, Task, TaskPods
+        inner = TaskPods("{PYTHON}", command=("python", "-uc", "print('hello')"), claims={{}}, accounts={{}})
+        launcher = JobLauncher(Kube.open, "{module_namespace}", inner)
+        launcher.run(Task("hold", "inner", "good", {{}}), {{}}, print)
+        def interrupt(text): raise KeyboardInterrupt
+        try: launcher.run(Task("hold", "inner", "stopped", {{}}), {{}}, interrupt)
+        except KeyboardInterrupt as error: print("stopped", getattr(error, "__notes__", []))
+    """
+    pods = TaskPods(image, command=("python", "-uc", textwrap.dedent(program)), claims={}, accounts={"hold": "runner"})
+    lines: list[str] = []
+    launcher = JobLauncher(lambda: Kube.open(cluster.kubeconfig), module_namespace, pods, TIMES)
+    launcher.run(Task("hold", "run-1", "outer", {}), {}, lines.append)
+    assert lines == ["hello", "stopped []"]
+    left = [job["metadata"]["name"] for job in kube.list("Job", module_namespace, labels="dagster/run-id=inner")]
+    assert len(left) == 1, "the interrupted one is deleted"
 
 
 def test_no_index_address_is_in_what_it_is_made_from():
