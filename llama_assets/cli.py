@@ -184,5 +184,32 @@ def lease_release(dry_run: bool) -> None:
     click.echo(f"{'would ask' if dry_run else 'asked'} {record.holder} to give back token {record.token}")
 
 
+@main.command()
+@click.option("--once", is_flag=True, help="One pass; it waits one lifetime before it calls a named holder dead.")
+@click.option("--every", type=click.FloatRange(min=1), help="A pass every so many seconds, until ended.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Serve figures for Prometheus here; with --every.")
+def reap(once: bool, every: float | None, port: int | None) -> None:
+    """Put back what a dead holder of the cluster's card left behind."""
+    from llama_assets import catalog
+    from llama_assets.gpu.reaper import Reaper
+    from llama_assets.gpu.workloads import card_of
+    from llama_assets.kube import Kube
+
+    if once == (every is not None):
+        raise click.UsageError("say either --once or --every SECONDS")
+    settings = Settings.read()
+    found = catalog.load(settings.catalog)
+    with Kube.open() as kube:
+        reaper = Reaper(kube, settings.namespace, found.gpu.lease, card_of(found, settings.namespace), say=click.echo)
+        if every is not None:
+            reaper.every(every, port)
+        reports = reaper.once()
+    for report in reports:
+        click.echo(report)
+    if not reports:
+        click.echo("nothing to put back")
+    sys.exit(0 if all(report.good for report in reports) else 1)
+
+
 if __name__ == "__main__":
     main()

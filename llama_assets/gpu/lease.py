@@ -148,6 +148,10 @@ class Standing:
             self._renewal, self._since = renewal, now_s
         return Seen(lease, dead=now_s - self._since >= lease.lifetime_s)
 
+    def silent_s(self, now_s: float) -> float:
+        """Since this observer saw the last renewal; 0.0 while nobody has the card."""
+        return now_s - self._since if self._renewal else 0.0
+
 
 @dataclass(frozen=True)
 class ReadWorkload:

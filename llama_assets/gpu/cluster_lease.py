@@ -1,0 +1,203 @@
+"""The lease of a cluster's card in the hands of the process that uses it: take, beat, give.
+
+The heartbeat starts with the Lease, before the first tenant is touched, and goes on until it is free: waits for pods
+last longer than a lifetime. A paused process sees by its own clock that it did not renew for a lifetime, and at its
+next beat who has the card now. Not here: the order of writes (`lease.py`), requests (`workloads.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from llama_assets.gpu.lease import Card, Held, LeaseObject, Lost, Plan, Report, Standing, WriteLease, give, renew
+from llama_assets.gpu.lease import take as take_plan
+from llama_assets.gpu.lease import watch as watch_plan
+from llama_assets.gpu.note import identity
+from llama_assets.gpu.record import GpuError, LeaseTimes, Record
+from llama_assets.gpu.workloads import Cluster
+from llama_assets.kube import Conflict, Kube, KubeError
+
+
+class NotRestored(GpuError):
+    """The card was given back, and something is not as it was found."""
+
+    def __init__(self, reports: tuple[Report, ...]) -> None:
+        self.reports = reports
+        super().__init__(
+            "the GPU lease is free, but not all is as found: " + "; ".join(str(report) for report in reports)
+        )
+
+
+@dataclass(frozen=True)
+class ClusterLease:
+    """One card's Lease in `namespace`, and the workloads that use the card."""
+
+    kube: Kube
+    namespace: str
+    name: str
+    card: Card
+    times: LeaseTimes = field(default_factory=LeaseTimes)
+    without_reaper: bool = False
+
+    @property
+    def plan(self) -> str:
+        """What taking would do, in one sentence."""
+        tenants = ", ".join(map(str, self.card.tenants)) or "no tenant"
+        engine = f", then {self.card.engine} at 1" if self.card.engine else ""
+        return f"Lease {self.namespace}/{self.name}: {tenants} at 0{engine}; given back as found, in the reverse order"
+
+    def status(self) -> tuple[Record, bool]:
+        """The record with what will be restored, and whether a holder is named. One look cannot tell if it lives."""
+        cluster = self._cluster()
+        lease = cluster.read_lease()
+        namespaces = {ref.namespace for ref in self.card.workloads}
+        found = tuple(
+            (f"{seen.ref.namespace}/{seen.ref.name}", seen.note.found)
+            for seen in cluster.noted(namespaces)
+            if seen.note
+        )
+        record = replace(lease.record if lease else Record(), tenants=found)
+        return record, record.holder is not None
+
+    def release(self) -> Record:
+        """Ask the holder to give the card back; it does so at its next beat. Nothing when it is free."""
+        cluster = self._cluster()
+        while (lease := cluster.read_lease()) is not None and lease.holder:
+            with contextlib.suppress(Conflict):  # it beat meanwhile
+                cluster.ask_release(lease)
+                break
+        return lease.record if lease else Record()
+
+    @contextlib.contextmanager
+    def take(self, holder: str, purpose: str, say: Callable[[str], None] = lambda _: None) -> Iterator[HeldCard]:
+        """Hold the card for the length of the block.
+
+        Raises:
+            GpuError: it cannot be had, and all is as found; or, at the end, NotRestored.
+            KubeError: the API server stayed away; the reaper puts back what was noted.
+        """
+        held = HeldCard(self, self._cluster(purpose, say))
+        me = identity(holder.replace("/", "."))
+        try:
+            held.held = held.cluster.perform(held.beating(take_plan(self.card, me, ask_heart=not self.without_reaper)))
+            say(f"gpu lease: taken, token {held.token}")
+            yield held
+        finally:
+            held.give_back(say)
+
+    def _cluster(self, purpose: str = "", say: Callable[[str], None] = lambda _: None) -> Cluster:
+        return Cluster(self.kube, self.namespace, self.name, self.times, purpose, say)
+
+
+class HeldCard:
+    """A lease that is ours, or was. `reports` say, once it is given back, what became of each workload."""
+
+    def __init__(self, lease: ClusterLease, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.held: Held | None = None
+        self.reports: tuple[Report, ...] = ()
+        self.ended_by: str | None = None
+        self._lease = lease
+        self._mine: LeaseObject | None = None
+        self._began = self._renewed = time.monotonic()
+        self._ended: float | None = None
+        self._over, self._stop = threading.Event(), threading.Event()
+        self._beat = threading.Thread(target=self._run, name="gpu-lease", daemon=True)
+
+    @property
+    def token(self) -> int:
+        """Grows with every take; rows bear it."""
+        assert self._mine is not None
+        return self._mine.token
+
+    @property
+    def seconds(self) -> float:
+        """From taking to giving back, or to now while it is held."""
+        return (self._ended or time.monotonic()) - self._began
+
+    @property
+    def record(self) -> Record:
+        """The lease and what will be restored."""
+        assert self._mine is not None
+        notes = self.held.notes if self.held else ()
+        tenants = tuple(
+            (f"{ref.namespace}/{ref.name}", note.found) for ref, note in notes if ref in self._lease.card.tenants
+        )
+        return replace(self._mine.record, tenants=tenants)
+
+    def still_held(self) -> bool:
+        """May work go on? False once the card was asked for or lost, or a human changed a workload."""
+        if time.monotonic() - self._renewed >= self.cluster.times.lifetime_s:
+            self._end("we did not renew for a lifetime")
+        return not self._over.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Keep the card for `seconds` or until it must be given; True when it must."""
+        end = time.monotonic() + seconds
+        while self.still_held() and time.monotonic() < end:
+            self._over.wait(max(0.0, min(self.cluster.times.look_again_s, end - time.monotonic())))
+        return self._over.is_set()
+
+    def beating(self, plan: Plan[Held]) -> Plan[Held]:
+        """The plan of taking, with the heartbeat started by the write that takes the Lease."""
+        answer = None
+        while True:
+            try:
+                action = plan.send(answer)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            asked = time.monotonic()
+            answer = yield action
+            takes = isinstance(action, WriteLease) and action.holder is not None
+            if takes and isinstance(answer, LeaseObject):
+                self._start(answer, asked)
+
+    def give_back(self, say: Callable[[str], None]) -> None:
+        """Put back what we set and free the Lease; the heartbeat goes on until then. Raises NotRestored."""
+        if self._mine is None:
+            return
+        try:
+            # After a failed take too: it has given, but it may have been interrupted in it.
+            self.reports = self.cluster.perform(give(self._lease.card, self._mine))
+        finally:
+            self._stop.set()
+            self._beat.join()
+            self._ended = time.monotonic()
+        for report in self.reports:
+            say(f"gpu lease: {report}")
+        say(f"gpu lease: given back after {self.seconds:.1f} s")
+        if bad := tuple(report for report in self.reports if not report.good):
+            raise NotRestored(bad)
+
+    def _start(self, mine: LeaseObject, asked: float) -> None:
+        self._mine, self._renewed, self._began = mine, asked, asked
+        self._beat.start()
+
+    def _end(self, why: str) -> None:
+        if not self._over.is_set():
+            self.ended_by = why
+            self.cluster.say(f"gpu lease: {why}")
+            self._over.set()
+
+    def _run(self) -> None:
+        assert self._mine is not None
+        cluster = replace(self.cluster, standing=Standing(), pause=self._stop.wait)
+        latest = self._mine
+        while not self._stop.wait(self.cluster.times.beat_s):
+            asked = time.monotonic()
+            try:
+                latest = cluster.perform(renew(latest))
+                self._renewed = asked  # not later: the renewal is as old as its request
+                if latest.release == latest.token:
+                    self._end("asked to give the card back")
+                if self.held and (changed := cluster.perform(watch_plan(self.held))):
+                    self._end(str(changed))
+            except Lost as error:
+                self._end(str(error))
+                return
+            except (GpuError, KubeError) as error:  # still ours until a lifetime has passed; `still_held` counts
+                self.cluster.say(f"gpu lease: a heartbeat failed: {error}")

@@ -1,0 +1,349 @@
+"""The lease on a real cluster: tenants come back as found, whoever dies, and a human wins."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from llama_assets.gpu.cluster_lease import ClusterLease
+from llama_assets.gpu.lease import Card, NoReaper, NotAllowed, Ref
+from llama_assets.gpu.note import LABEL
+from llama_assets.gpu.reaper import Reaper
+from llama_assets.gpu.record import HeldByOther, LeaseTimes
+from llama_assets.gpu.workloads import Cluster as Observer
+from llama_assets.kube import Kube
+from tests.cluster import PYTHON, until
+from tests.conftest import ROOT
+
+TIMES = LeaseTimes(
+    lifetime_s=3, beat_s=0.5, wait_s=20, look_again_s=0.1, heart_s=3, gone_s=60, ready_s=90, api_away_s=30
+)
+POD = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(1e6)"
+
+
+@dataclass
+class Place:
+    """A namespace with workloads, and its own Lease."""
+
+    kube: Kube
+    kubeconfig: str
+    namespace: str
+
+    def workload(self, name: str, replicas: int = 1, kind: str = "Deployment", **spec: object) -> Ref:
+        container = {
+            "name": "main", "image": PYTHON, "command": ["python", "-c", POD], "imagePullPolicy": "IfNotPresent",
+            "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}},
+            "securityContext": {
+                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
+                "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"},
+            },
+        }  # fmt: skip
+        pod = {"containers": [container], "terminationGracePeriodSeconds": 5}
+        body = {
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "selector": {"matchLabels": {"app": name}},
+                "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
+                **({"serviceName": name} if kind == "StatefulSet" else {}),
+                **spec,
+            },
+        }
+        self.kube.create(kind, self.namespace, body)
+        return Ref(kind, self.namespace, name)  # type: ignore[arg-type]
+
+    def lease(self, *tenants: Ref, name: str = "gpu", engine: Ref | None = None, **more: object) -> ClusterLease:
+        card = Card(tenants, engine)
+        return ClusterLease(self.kube, self.namespace, name, card, TIMES, **{"without_reaper": True, **more})
+
+    def reaper(self, lease: ClusterLease) -> Reaper:
+        return Reaper(self.kube, self.namespace, lease.name, lease.card, TIMES)
+
+    def at(self, ref: Ref) -> tuple[int, str | None]:
+        found = self.kube.get(ref.kind, ref.namespace, ref.name)
+        return found["spec"]["replicas"], (found["metadata"].get("labels") or {}).get(LABEL)
+
+    def ready(self, ref: Ref) -> int:
+        return self.kube.get(ref.kind, ref.namespace, ref.name)["status"].get("readyReplicas", 0)
+
+    def pods(self, ref: Ref) -> int:
+        """Pods whose processes may still run."""
+        found = self.kube.list("Pod", ref.namespace, labels=f"app={ref.name}")
+        return sum(pod["status"]["phase"] not in ("Succeeded", "Failed") for pod in found)
+
+    def scale(self, ref: Ref, replicas: int) -> None:
+        self.kube.patch(ref.kind, ref.namespace, ref.name, {"spec": {"replicas": replicas}}, manager="human")
+
+    def holder_of(self, name: str = "gpu") -> str | None:
+        return self.kube.get("Lease", self.namespace, name)["spec"].get("holderIdentity")
+
+    def process(self, lease: ClusterLease) -> subprocess.Popen[str]:
+        """A holder in a process of its own; it prints a line once it has the card, and holds it until it is ended."""
+        asked = {
+            "namespace": self.namespace, "name": lease.name, "times": asdict(lease.times),
+            "card": [asdict(ref) for ref in lease.card.tenants],
+        }  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-c", HOLDER, json.dumps(asked), self.kubeconfig],
+            stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+
+
+HOLDER = """
+import json, sys
+from llama_assets.gpu.cluster_lease import ClusterLease
+from llama_assets.gpu.lease import Card, Ref
+from llama_assets.gpu.record import LeaseTimes
+from llama_assets.kube import Kube
+asked = json.loads(sys.argv[1])
+times = LeaseTimes(**asked["times"])
+card = Card(tuple(Ref(**ref) for ref in asked["card"]))
+lease = ClusterLease(Kube.open(sys.argv[2]), asked["namespace"], asked["name"], card, times, True)
+with lease.take("test", "a test", print) as held:
+    print("held", flush=True)
+    held.wait(600)
+    print("ended by", held.ended_by, flush=True)
+print("given", flush=True)
+"""
+
+
+@pytest.fixture
+def place(cluster, module_namespace) -> Place:
+    return Place(cluster.kube, str(cluster.kubeconfig), module_namespace)
+
+
+def line(process: subprocess.Popen[str], start: str) -> str:
+    assert process.stdout is not None
+    for said in process.stdout:
+        if said.startswith(start):
+            return said
+    return pytest.fail(f"the holder ended with {process.wait()} and never said {start!r}")
+
+
+def test_tenants_at_three_one_and_zero_go_and_come_back_as_found(place):
+    tenants = (
+        place.workload("three", 3),
+        place.workload("one", 1, "StatefulSet"),
+        place.workload("zero", 0),
+    )
+    engine = place.workload("engine", 0)
+    for ref, replicas in zip(tenants, (3, 1, 0), strict=True):
+        until(f"{ref} ready", lambda ref=ref, replicas=replicas: place.ready(ref) == replicas)
+    lease = place.lease(*tenants, name="first", engine=engine)
+    with lease.take("test", "a test") as held:
+        assert held.token == 1 and held.still_held()
+        assert [place.at(ref)[0] for ref in tenants] == [0, 0, 0]
+        assert [place.pods(ref) for ref in tenants] == [0, 0, 0]
+        assert place.at(engine)[0] == 1
+        record, living = lease.status()
+        assert living and record.purpose == "a test"
+        found = dict(record.tenants)
+        assert [found[f"{ref.namespace}/{ref.name}"] for ref in (*tenants, engine)] == [3, 1, 0, 0]
+    assert [place.at(ref) for ref in (*tenants, engine)] == [(3, None), (1, None), (0, None), (0, None)]
+    assert [place.ready(ref) for ref in tenants] == [3, 1, 0]
+    assert place.holder_of("first") is None
+
+
+def test_a_killed_holder_is_reaped(place):
+    tenant = place.workload("killed")
+    lease = place.lease(tenant, name="killed")
+    process = place.process(lease)
+    line(process, "held")
+    assert place.at(tenant)[0] == 0
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (report,) = place.reaper(lease).once()
+    assert report.became == "restored" and report.replicas == 1
+    assert place.at(tenant) == (1, None) and place.ready(tenant) == 1
+    assert place.holder_of("killed") is None
+    assert place.reaper(lease).once() == ()
+
+
+def test_a_holder_paused_past_its_lifetime_finds_its_lease_lost_and_touches_nothing(place):
+    tenant = place.workload("paused")
+    lease = place.lease(tenant, name="paused")
+    process = place.process(lease)
+    line(process, "held")
+    process.send_signal(signal.SIGSTOP)
+    place.reaper(lease).once()
+    assert place.at(tenant) == (1, None)
+    version = place.kube.get("Lease", place.namespace, "paused")["metadata"]["resourceVersion"]
+    process.send_signal(signal.SIGCONT)
+    line(process, "ended by")
+    line(process, "given")
+    process.wait()
+    assert place.at(tenant) == (1, None)
+    assert place.kube.get("Lease", place.namespace, "paused")["metadata"]["resourceVersion"] == version
+
+
+def test_what_a_human_scales_ends_the_work_and_stays(place):
+    tenant = place.workload("scaled")
+    with place.lease(tenant, name="scaled").take("test", "a test") as held:
+        place.scale(tenant, 2)
+        assert held.wait(10)
+        assert "changed by hand" in (held.ended_by or "")
+    assert place.at(tenant) == (2, None)
+    assert [(report.became, report.replicas) for report in held.reports] == [("changed by hand", 2)]
+
+
+def test_a_lease_deleted_by_hand_is_a_lost_lease_and_the_tenant_comes_back(place):
+    tenant = place.workload("deleted")
+    with place.lease(tenant, name="deleted").take("test", "a test") as held:
+        place.kube.delete("Lease", place.namespace, "deleted")
+        assert held.wait(10)
+        assert "lost" in (held.ended_by or "")
+    assert place.at(tenant) == (1, None)
+
+
+def test_of_two_holders_one_waits_for_the_other(place):
+    tenant = place.workload("two")
+    lease = place.lease(tenant, name="two")
+    tokens, together, most = [], 0, 0
+    lock = threading.Lock()
+
+    def work(name: str) -> None:
+        nonlocal together, most
+        with lease.take(name, "a test") as held:
+            with lock:
+                together += 1
+                most = max(most, together)
+                tokens.append(held.token)
+            assert place.pods(tenant) == 0
+            with lock:
+                together -= 1
+
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(work, ("a", "b"))) == [None, None]
+    assert most == 1 and sorted(tokens) == [1, 2]
+    assert place.at(tenant) == (1, None)
+
+
+def test_a_second_holder_is_told_who_has_the_card(place):
+    lease = place.lease(name="told")
+    with lease.take("first", "a long benchmark"):
+        impatient = ClusterLease(
+            place.kube,
+            place.namespace,
+            "told",
+            lease.card,
+            LeaseTimes(lifetime_s=3, wait_s=0.5, look_again_s=0.1),
+            True,
+        )
+        with pytest.raises(HeldByOther, match=r"first/.* \(a long benchmark\)"), impatient.take("second", "a test"):
+            pass
+
+
+def test_a_release_that_is_asked_for_ends_the_work(place):
+    lease = place.lease(name="asked")
+    with lease.take("test", "a test") as held:
+        assert not held.wait(1)
+        assert lease.release().token == 1
+        assert held.wait(10)
+        assert held.ended_by == "asked to give the card back"
+    assert place.holder_of("asked") is None
+
+
+def test_a_tenant_that_is_not_there_leaves_the_others_as_found(place):
+    tenant = place.workload("there")
+    missing = Ref("Deployment", place.namespace, "not-there")
+    with pytest.raises(NotAllowed, match=f"Deployment {place.namespace}/not-there: 404"):
+        place.lease(tenant, missing, name="missing").take("test", "a test").__enter__()
+    assert place.at(tenant) == (1, None)
+    assert place.holder_of("missing") is None
+
+
+def test_a_stateful_set_whose_volumes_would_be_deleted_is_refused(place):
+    tenant = place.workload(
+        "claims",
+        1,
+        "StatefulSet",
+        persistentVolumeClaimRetentionPolicy={"whenScaled": "Delete", "whenDeleted": "Retain"},
+    )
+    with pytest.raises(NotAllowed, match="deletes its volumes"):
+        place.lease(tenant, name="claims").take("test", "a test").__enter__()
+    assert place.at(tenant) == (1, None)
+
+
+def test_taking_is_refused_while_no_reaper_beats(place):
+    lease = place.lease(name="heart", without_reaper=False)
+    observer = Observer(place.kube, place.namespace, "heart", TIMES)
+    observer.beat_heart("a reaper that died since")
+    with pytest.raises(NoReaper, match="does not change"):
+        lease.take("test", "a test").__enter__()
+    beating = threading.Event()
+
+    def beat() -> None:
+        while not beating.wait(0.2):
+            observer.beat_heart("a reaper")
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with lease.take("test", "a test") as held:
+            assert held.token == 1
+    finally:
+        beating.set()
+        thread.join()
+
+
+def test_two_reapers_put_a_dead_holders_tenants_back_once(place):
+    tenant = place.workload("reaped", 2)
+    lease = place.lease(tenant, name="reaped")
+    process = place.process(lease)
+    line(process, "held")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with ThreadPoolExecutor() as pool:
+        reports = [report for each in pool.map(lambda _: place.reaper(lease).once(), range(2)) for report in each]
+    assert reports and all(report.became == "restored" for report in reports)
+    assert place.at(tenant) == (2, None)
+
+
+def test_the_reapers_figures_say_who_has_the_card(place):
+    import urllib.request
+
+    lease = place.lease(name="figures")
+    reaper = place.reaper(lease)
+    done = threading.Event()
+    port = 18_000 + os.getpid() % 10_000
+    thread = threading.Thread(target=reaper.every, args=(1.0, port, done.is_set))
+    thread.start()
+
+    def figures() -> str:
+        try:
+            return urllib.request.urlopen(f"http://127.0.0.1:{port}", timeout=2).read().decode()
+        except OSError:
+            return ""
+
+    try:
+        with lease.take("test", "a test"):
+            until("held", lambda: "llama_assets_lease_held 1.0" in figures())
+        until("free", lambda: "llama_assets_lease_held 0.0" in figures())
+        assert "llama_assets_reaper_beats_total" in figures()
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_tenant_taken_by_a_dead_holder_keeps_what_was_found_through_the_next_one(place):
+    tenant = place.workload("adopted", 2)
+    lease = place.lease(tenant, name="adopted")
+    process = place.process(lease)
+    line(process, "held")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    began = time.monotonic()
+    with lease.take("next", "a test") as held:
+        assert time.monotonic() - began >= TIMES.lifetime_s, "a named holder is dead only after a lifetime"
+        assert held.token == 2
+        assert dict(held.record.tenants) == {f"{place.namespace}/adopted": 2}
+    assert place.at(tenant) == (2, None)
