@@ -190,6 +190,8 @@ def lease_release(dry_run: bool) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Serve figures for Prometheus here; with --every.")
 def reap(once: bool, every: float | None, port: int | None) -> None:
     """Put back what a dead holder of the cluster's card left behind."""
+    import signal
+
     from llama_assets import catalog
     from llama_assets.gpu.reaper import Reaper
     from llama_assets.gpu.workloads import card_of
@@ -202,6 +204,7 @@ def reap(once: bool, every: float | None, port: int | None) -> None:
     with Kube.open() as kube:
         reaper = Reaper(kube, settings.namespace, found.gpu.lease, card_of(found, settings.namespace), say=click.echo)
         if every is not None:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container ignores it else
             reaper.every(every, port)
         reports = reaper.once()
     for report in reports:

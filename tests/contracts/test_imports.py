@@ -48,6 +48,8 @@ def loaded(statement: str) -> set[str]:
             "import llama_assets.gpu, llama_assets.launch, llama_assets.catalog, llama_assets.kube",
             [*HEAVY, "dagster", "httpx"],
         ),
+        # the reaper before it opens its connection
+        ("import llama_assets.cli, llama_assets.gpu.reaper", [*HEAVY, "dagster", "httpx", "jinja2"]),
         ("import llama_assets.store", [*HEAVY, "dagster", "httpx"]),
     ],
 )

@@ -347,3 +347,32 @@ def test_a_tenant_taken_by_a_dead_holder_keeps_what_was_found_through_the_next_o
         assert held.token == 2
         assert dict(held.record.tenants) == {f"{place.namespace}/adopted": 2}
     assert place.at(tenant) == (2, None)
+
+
+def test_the_command_reaps_what_a_killed_holder_left_and_ends_well_on_sigterm(place, tmp_path):
+    tenant = place.workload("command")
+    lease = place.lease(tenant, name="command")
+    catalog = (ROOT / "llama_assets" / "models.yaml").read_text()
+    for old, new in {
+        "immich/immich-machine-learning": f"{place.namespace}/command",
+        "llama-assets-gpu": "command",
+    }.items():
+        assert old in catalog
+        catalog = catalog.replace(old, new)
+    (tmp_path / "models.yaml").write_text(catalog)
+    (tmp_path / "questions").symlink_to(ROOT / "llama_assets" / "questions")
+    environment = {
+        **os.environ, "KUBECONFIG": place.kubeconfig, "LLAMA_ASSETS_NAMESPACE": place.namespace,
+        "LLAMA_ASSETS_CATALOG": str(tmp_path / "models.yaml"), "PYTHONUNBUFFERED": "1",
+    }  # fmt: skip
+    process = place.process(lease)
+    line(process, "held")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    program = [sys.executable, "-m", "llama_assets.cli", "reap", "--every", "1"]
+    reaper = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    assert "restored, at 1 replicas" in line(reaper, f"reaper: Deployment {place.namespace}/command")
+    reaper.send_signal(signal.SIGTERM)
+    assert reaper.wait(10) == 0
+    assert place.at(tenant) == (1, None)
+    assert place.holder_of("command") is None
