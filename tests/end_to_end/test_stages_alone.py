@@ -20,22 +20,28 @@ def materialize(run: DemoRun, select: str, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def token(run: DemoRun) -> int:
+    return json.loads(run.run("llama-assets", "lease", "status", "--json").stdout)["token"]
+
+
 def test_the_lease_alone_takes_the_card_for_the_minutes_asked_and_gives_it_back(copied):
+    before = token(copied)
     config = json.dumps({"ops": {"gpu_lease": {"config": {"minutes": 0.01}}}})
     status, said = materialize(copied, "gpu_lease", "--config-json", config)
     assert status == 0, said[-3000:]
-    assert "gpu lease: taken, token 2" in said and "gpu lease: given back" in said
+    assert f"gpu lease: taken, token {before + 1}" in said and "gpu lease: given back" in said
     found = json.loads(copied.run("llama-assets", "lease", "status", "--json").stdout)
-    assert found["held"] is False and found["token"] == 2
+    assert found["held"] is False and found["token"] == before + 1
 
 
 def test_the_verdict_alone_judges_the_newest_session_again_without_the_card(copied):
+    before = token(copied)
     report = copied.session / "report.html"
     report.unlink()
     status, said = materialize(copied, "verdict")
     assert status == 0, said[-3000:]
     assert report.is_file() and "gpu lease" not in said
-    assert json.loads(copied.run("llama-assets", "lease", "status", "--json").stdout)["token"] == 1
+    assert token(copied) == before
 
 
 def test_a_verdict_without_any_session_says_what_to_do(copied):

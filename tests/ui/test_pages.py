@@ -102,7 +102,8 @@ def test_the_verdicts_summary_is_markdown_with_a_picture(server, tab):
     page = tab.open("/assets/verdict?view=overview")
     page.get_by_text("[Show Markdown]").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_text(stored["verdict"]).first).to_be_visible()
+    words = stored["verdict"].split("`")[0].strip()  # a warning's code is drawn as code, in an element of its own
+    expect(dialog.get_by_text(words).first).to_be_visible()
     expect(dialog.locator("img")).to_have_count(1)
     page.wait_for_function("[...document.querySelectorAll('[role=dialog] img')].every(i => i.naturalWidth > 300)")
 
