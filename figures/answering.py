@@ -8,7 +8,6 @@ Protocol: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
 
+from figures.company import company
 from llama_assets.bench.canary import PROBE_WORD, probe
 
 MODEL = "known-delays"
@@ -60,16 +60,8 @@ class EngineProcess:
 @contextmanager
 def engine_process(pace: Pace) -> Iterator[EngineProcess]:
     """An engine that listens until the block ends."""
-    start_afresh = multiprocessing.get_context("spawn")
-    here, there = start_afresh.Pipe()
-    process = start_afresh.Process(target=_serve, args=(there, pace), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield EngineProcess(here.recv(), here)
-    finally:
-        here.close()
-        process.join()
+    with company(_serve, pace) as (address, line):
+        yield EngineProcess(address, line)
 
 
 def _serve(line: Connection, pace: Pace) -> None:

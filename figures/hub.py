@@ -6,11 +6,11 @@ with hub_process(partial(fill, size)) as hub:       # fill(hub: LoopbackHub) run
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
+from figures.company import company
 from llama_assets.demo.hub import LoopbackHub
 
 
@@ -37,16 +37,8 @@ class HubProcess:
 @contextmanager
 def hub_process(fill: Callable[[LoopbackHub], object]) -> Iterator[HubProcess]:
     """A hub that `fill` has filled, until the block ends."""
-    start_afresh = multiprocessing.get_context("spawn")
-    here, there = start_afresh.Pipe()
-    process = start_afresh.Process(target=_serve, args=(there, fill), daemon=True)
-    process.start()
-    there.close()
-    try:
-        yield HubProcess(here.recv(), here)
-    finally:
-        here.close()
-        process.join()
+    with company(_serve, fill) as (url, line):
+        yield HubProcess(url, line)
 
 
 def _serve(line: Connection, fill: Callable[[LoopbackHub], object]) -> None:

@@ -51,7 +51,7 @@ def benchmark_task(work: Work) -> Benchmarked:
     question = Question.from_json(request.question)
     current, failed = _verified(work, catalog)
     if not current:
-        return Benchmarked(session="", resumed=False, rows_written=0, arms=failed, verdict=None)
+        return Benchmarked(session="", arms=failed, verdict=None)
     with photos.prepare(platform.photos(), spec.photos, spec.seed, work.say) as chosen:
         arms = list(current)
         comparison = Comparison(
@@ -65,7 +65,6 @@ def benchmark_task(work: Work) -> Benchmarked:
             incumbent=spec.incumbent if spec.incumbent in arms else None,
         )
         outcome = session.begin(platform.results, comparison, work.say)
-        resumed = outcome.rows > 0
         if outcome.complete:  # killed between the last answer and the verdict: no card is needed for the rest
             session.finish(outcome, None, None, work.say)
         else:
@@ -79,8 +78,6 @@ def benchmark_task(work: Work) -> Benchmarked:
     results |= failed
     return Benchmarked(
         session=str(outcome.folder),
-        resumed=resumed,
-        rows_written=outcome.asked_now,
         arms={model.id: results[model.id] for model in catalog.models},
         verdict=judged.verdict if judged else None,
     )

@@ -126,7 +126,6 @@ class Inspected(Answer):
 
     current: dict[str, ModelFiles]
     faults: dict[str, tuple[FileFault, ...]]
-    hashed_bytes: int = 0
 
 
 class ArmResult(Message):
@@ -148,7 +147,6 @@ class VerdictResult(Message):
     text: str
     markdown: str
     report: str
-    stopped_by_warning: bool
     picture_png: str | None = None
 
 
@@ -156,8 +154,6 @@ class Benchmarked(Answer):
     """A session's end. `session` is its folder; arms that could not be measured have `failed` set."""
 
     session: str
-    resumed: bool
-    rows_written: int
     arms: dict[str, ArmResult]
     verdict: VerdictResult | None
 

@@ -75,7 +75,6 @@ def store_task(work: Work) -> Inspected:
     return Inspected(
         current={model.id: _files(files) for model, files in found.items()},
         faults={name: says for name, says in faults.items() if says},
-        hashed_bytes=sum(files.bytes for files in found.values()) if request.verify else 0,
     )
 
 

@@ -93,7 +93,6 @@ def judged_session(folder: Path) -> JudgedSession:
         text=render_text(judgement),
         markdown=render_markdown(judgement),
         report=str(report),
-        stopped_by_warning=judgement.exit_status == 1,
         picture_png=_base64(verdict_png(judgement)),
     )
     return JudgedSession(arms, verdict)

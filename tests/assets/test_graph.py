@@ -52,7 +52,7 @@ def files(model: str, fingerprint: str = "") -> ModelFiles:
 def verdict(sentence: str = "qwen3vl-4b is better than qwen3vl-8b on seconds") -> VerdictResult:
     return VerdictResult(
         figures={"qwen3vl-4b/ratio": 0.6, "warnings": 0}, verdict=sentence, recommendation="qwen3vl-4b", text="VERDICT",
-        markdown="| a |", report="/r/report.html", stopped_by_warning=False, picture_png="UE5H",
+        markdown="| a |", report="/r/report.html", picture_png="UE5H",
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ class Tasks:
                 current={m["id"]: files(m["id"]) for m in task.request["models"]}, faults={}
             ),
             "benchmark": lambda task: Benchmarked(
-                session="/s/1", resumed=False, rows_written=40, verdict=verdict(),
+                session="/s/1", verdict=verdict(),
                 arms={m["id"]: arm() for m in task.request["catalog"]["models"]},
             ),
             "verdict": lambda _: Judged(session="/s/0", verdict=verdict("judged again")),
@@ -282,7 +282,7 @@ def test_benchmark_metadata_has_the_contracts_keys_and_numbers_plot(run):
 
 def test_one_bad_arm_fails_its_own_asset_and_the_verdict_is_still_given(run, tasks):
     tasks.replies["benchmark"] = lambda task: Benchmarked(
-        session="/s/1", resumed=False, rows_written=80, verdict=verdict(),
+        session="/s/1", verdict=verdict(),
         arms={
             **{m["id"]: arm() for m in task.request["catalog"]["models"]},
             "minicpm-v-4-5": ArmResult(figures={}, fingerprint=None, failed="it could not be loaded"),
@@ -313,7 +313,7 @@ def test_latency_is_compared_with_the_models_own_history(run, tasks):
     for _ in range(3):
         assert checks(run('key:"benchmark/qwen3vl-4b"'))["benchmark/qwen3vl-4b:latency_against_history"]
     tasks.replies["benchmark"] = lambda task: Benchmarked(
-        session="/s/2", resumed=False, rows_written=40, verdict=None, arms={"qwen3vl-4b": arm(p95=0.3)}
+        session="/s/2", verdict=None, arms={"qwen3vl-4b": arm(p95=0.3)}
     )
     result = run('key:"benchmark/qwen3vl-4b"')
     assert result.success, "a warning, not an error"
@@ -322,6 +322,6 @@ def test_latency_is_compared_with_the_models_own_history(run, tasks):
 
 def test_too_few_valid_answers_are_a_warning(run, tasks):
     tasks.replies["benchmark"] = lambda task: Benchmarked(
-        session="/s/2", resumed=False, rows_written=40, verdict=None, arms={"qwen3vl-4b": arm(valid=0.8)}
+        session="/s/2", verdict=None, arms={"qwen3vl-4b": arm(valid=0.8)}
     )
     assert not checks(run('key:"benchmark/qwen3vl-4b"'))["benchmark/qwen3vl-4b:schema_valid_rate"]
