@@ -106,6 +106,14 @@ class Gpu(Entry):
     sharing: Literal["exclusive", "shared"] = Field(
         "exclusive", description="whether the card is taken whole, or shared by time-slicing"
     )
+    resource: str | None = Field(
+        "nvidia.com/gpu",
+        pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
+        description="what a pod asks one of to get the card, e.g. nvidia.com/gpu; null asks for none",
+    )
+    runtime_class: str | None = Field(
+        None, pattern=NAME, description="RuntimeClass that brings the card into the engine's pod, where one is needed"
+    )
 
 
 def _tenant(value: Any) -> Any:

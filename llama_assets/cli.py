@@ -192,17 +192,15 @@ def reap(once: bool, every: float | None, port: int | None) -> None:
     """Put back what a dead holder of the cluster's card left behind."""
     import signal
 
-    from llama_assets import catalog
     from llama_assets.gpu.reaper import Reaper
-    from llama_assets.gpu.workloads import card_of
-    from llama_assets.kube import Kube
+    from llama_assets.platforms import kubernetes
 
     if once == (every is not None):
         raise click.UsageError("say either --once or --every SECONDS")
-    settings = Settings.read()
-    found = catalog.load(settings.catalog)
-    with Kube.open() as kube:
-        reaper = Reaper(kube, settings.namespace, found.gpu.lease, card_of(found, settings.namespace), say=click.echo)
+    platform = kubernetes(Settings.read())
+    found = platform.catalog()
+    with platform.kube as kube:
+        reaper = Reaper(kube, platform.settings.namespace, found.gpu.lease, platform.card(found), say=click.echo)
         if every is not None:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container ignores it else
             reaper.every(every, port)

@@ -9,20 +9,22 @@ import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_assets import catalog as catalogs
 from llama_assets.catalog import Catalog
-from llama_assets.gpu import FileLease
+from llama_assets.gpu import FileLease, Lease, LeaseTimes
 from llama_assets.hub import Hub, HubLimits
 from llama_assets.kube import Kube
-from llama_assets.launch import JobLauncher, Launcher, ProcessLauncher, SecretKey, TaskPods
-from llama_assets.settings import Settings
+from llama_assets.launch import Claim, JobLauncher, Launcher, ProcessLauncher, SecretKey, TaskKind, TaskPods
+from llama_assets.settings import PREFIX, Settings
 from llama_assets.store import Store
 
 if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of a second that a download does not need
     from llama_assets.engine import Processes, Served, SwapClient
+    from llama_assets.gpu.lease import Card
 
 
 class PlatformError(ValueError):
@@ -78,7 +80,7 @@ class Platform:
             raise PlatformError(f"LLAMA_ASSETS_PHOTOS={str(folder)!r}: no such folder")
         return folder
 
-    def lease(self, catalog: Catalog) -> FileLease:
+    def lease(self, catalog: Catalog) -> Lease:
         """Who may use the card."""
         return FileLease(self.results / f"{catalog.gpu.lease}.json", tenants=tuple(map(str, catalog.tenants)))
 
@@ -131,12 +133,16 @@ def local(settings: Settings) -> Platform:
     return Platform("local", settings, ProcessLauncher())
 
 
-MODELS, RESULTS = Path("/models"), Path("/results")  # where a task's pod mounts the claims llama-models, llama-results
+# Where a task's pod mounts the claims llama-models and llama-results, and a benchmark's pod the photos.
+MODELS, RESULTS, PHOTOS = Path("/models"), Path("/results"), Path("/photos")
+ENGINE = "llama-swap"  # Deployment and Service of the engine, whichever kind it is
+# What a task's pod is told as its caller was.
+HANDED_ON = ("engine_url", "engine_image", "engine_secret", "lease_lifetime_seconds", "without_reaper")
 HUB_TOKEN = SecretKey("llama-assets", "hf-token", optional=True)
 
 
 class ClusterPlatform(Platform):
-    """Tasks are Jobs, and what lies on a volume is seen by them only. Downloads and the store's checks so far."""
+    """Tasks are Jobs, and what lies on a volume is seen by them only."""
 
     def store(self) -> Store:
         """The model volume, in a task's pod.
@@ -151,9 +157,29 @@ class ClusterPlatform(Platform):
             )
         return super().store()
 
-    def lease(self, catalog: Catalog) -> FileLease:
-        """Raises PlatformError: there is no lease of a cluster's card yet."""
-        raise self._not_yet(f"who may use the card ({catalog.gpu.lease})")
+    @cached_property
+    def kube(self) -> Kube:
+        """The cluster, asked for when it is first needed. Raises NoCluster."""
+        return Kube.open()
+
+    def card(self, catalog: Catalog) -> Card:
+        """Who uses the card: tenants, and the engine unless it is somebody else's (`LLAMA_ASSETS_ENGINE_URL`)."""
+        from llama_assets.gpu.lease import Ref
+        from llama_assets.gpu.workloads import card_of
+
+        engine = None if self.settings.engine_url else Ref("Deployment", self.settings.namespace, ENGINE)
+        return card_of(catalog, engine)
+
+    def lease(self, catalog: Catalog) -> Lease:
+        """The cluster's Lease, with the tenants scaled down under it and surely up again."""
+        from llama_assets.gpu.cluster_lease import ClusterLease
+
+        settings = self.settings
+        times = LeaseTimes.of_lifetime(settings.lease_lifetime_seconds)
+        card = self.card(catalog)
+        return ClusterLease(
+            self.kube, settings.namespace, catalog.gpu.lease, card, times, without_reaper=settings.without_reaper
+        )
 
     def engine(
         self, catalog: Catalog, served: Sequence[Served], logs: Path
@@ -176,17 +202,32 @@ class ClusterPlatform(Platform):
         )
 
 
-def kubernetes(settings: Settings) -> Platform:
-    """Jobs in `settings.namespace`. Opens nothing before a task is run; a token of the Hub comes from a Secret only."""
-    mounted = {"store": MODELS, "results": RESULTS}
+def kubernetes(settings: Settings) -> ClusterPlatform:
+    """Jobs in `settings.namespace`. Opens nothing before a task is run; tokens and keys come from Secrets only."""
+    mounted = {"store": MODELS, "results": RESULTS, "photos": PHOTOS}
     named = settings.model_copy(update={k: v for k, v in mounted.items() if k not in settings.model_fields_set})
     environment = {
         "LLAMA_ASSETS_PLATFORM": "kubernetes",
         "LLAMA_ASSETS_STORE": str(MODELS),
         "LLAMA_ASSETS_RESULTS": str(RESULTS),
+        "LLAMA_ASSETS_PHOTOS": str(PHOTOS),
         "LLAMA_ASSETS_NAMESPACE": settings.namespace,
         "LLAMA_ASSETS_IMAGE": settings.image,
         "HF_ENDPOINT": settings.hf_endpoint,
+        **{
+            PREFIX + name.upper(): str(getattr(settings, name))
+            for name in HANDED_ON
+            if name in settings.model_fields_set
+        },
     }
-    pods = TaskPods(settings.image, environment=environment, secrets={"HF_TOKEN": HUB_TOKEN})
+    secrets = {"HF_TOKEN": HUB_TOKEN}
+    if settings.engine_secret:
+        secrets["LLAMA_ASSETS_ENGINE_API_KEY"] = SecretKey(settings.engine_secret, "api-key")
+    models = frozenset[TaskKind]({"download", "store", "benchmark"})
+    claims = (
+        Claim("llama-models", str(MODELS), models),
+        Claim("llama-results", str(RESULTS), frozenset({"benchmark", "verdict"})),
+        Claim(settings.photos_claim, str(PHOTOS), frozenset({"benchmark"}), read_only=True),
+    )
+    pods = TaskPods(settings.image, environment=environment, secrets=secrets, claims=claims)
     return ClusterPlatform("kubernetes", named, JobLauncher(Kube.open, settings.namespace, pods))

@@ -44,6 +44,14 @@ class Settings(BaseSettings):
     photos: Path | None = Field(None, description="folder with the photos to ask about")
     namespace: str = Field("llama-cpp", description="Kubernetes namespace of llama-swap and the tasks")
     image: str = Field("llama-assets:latest", description="image of the task Jobs")
+    photos_claim: str = Field("llama-photos", description="volume claim with the photos, mounted in a benchmark's Job")
+    engine_image: str | None = Field(None, description="image of the engine in a cluster, instead of the catalog's")
+    engine_secret: str | None = Field(None, description="Secret whose key api-key the engine demands of its clients")
+    engine_api_key: SecretStr | None = Field(None, description="key of the engine at LLAMA_ASSETS_ENGINE_URL")
+    lease_lifetime_seconds: float = Field(
+        60.0, ge=2, le=3600, description="a holder of the cluster's card that does not renew for so long is dead"
+    )
+    without_reaper: bool = Field(False, description="take the cluster's card though nobody would give it back for us")
     engine_url: Address | None = Field(None, description="a running llama-swap or llama-server to use")
     llama_swap_bin: Path | None = Field(None, validation_alias="LLAMA_SWAP_BIN", description="a llama-swap binary")
     hf_endpoint: Address = Field(

@@ -7,9 +7,11 @@ GpuError
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class LeaseTimes:
     gone_s: float = 180.0
     ready_s: float = 300.0
     api_away_s: float = 600.0
+
+    @classmethod
+    def of_lifetime(cls, lifetime_s: float) -> LeaseTimes:
+        """Six beats in a lifetime, as with the default; the other waits have nothing to do with it."""
+        return cls(lifetime_s=lifetime_s, beat_s=lifetime_s / 6, look_again_s=min(1.0, lifetime_s / 6))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,47 @@ class Record:
             return cls(**{**raw, "tenants": tuple((name, replicas) for name, replicas in raw["tenants"])})
         except (TypeError, KeyError) as error:
             raise ValueError(f"not a lease record: {error}") from None
+
+
+class Taken(Protocol):
+    """A lease that is ours, or was."""
+
+    @property
+    def token(self) -> int:
+        """Grows with every take; rows bear it."""
+
+    @property
+    def seconds(self) -> float:
+        """From taking to giving back, or to now while it is held."""
+
+    @property
+    def record(self) -> Record:
+        """As written, with what will be restored."""
+
+    def still_held(self) -> bool:
+        """May work go on?"""
+
+    def wait(self, seconds: float) -> bool:
+        """Keep the card for `seconds` or until it must be given; True when it must."""
+
+
+class Lease(Protocol):
+    """Who may use one card: what the lock file of one machine and a cluster's Lease have in common."""
+
+    @property
+    def plan(self) -> str:
+        """What taking would do, in one sentence."""
+
+    def status(self) -> tuple[Record, bool]:
+        """The record, and whether somebody has the card."""
+
+    def release(self) -> Record:
+        """Ask the holder to give the card back."""
+
+    def take(
+        self, holder: str, purpose: str, say: Callable[[str], None] = lambda _: None
+    ) -> AbstractContextManager[Taken]:
+        """Hold the card for the length of the block. Raises GpuError."""
 
 
 def micro_time(moment: datetime | None = None) -> str:

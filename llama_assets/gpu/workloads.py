@@ -44,10 +44,10 @@ PURPOSE = "llama-assets.io/purpose"
 RELEASE = "llama-assets.io/release"  # the token whose release somebody asks for
 
 
-def card_of(catalog: Catalog, namespace: str) -> Card:
-    """Who uses the catalog's card: its tenants, and llama-swap in `namespace`."""
+def card_of(catalog: Catalog, engine: Ref | None) -> Card:
+    """Who uses the catalog's card: its tenants, and the engine, where it is ours to scale."""
     tenants = tuple(Ref(tenant.kind, tenant.namespace, tenant.name) for tenant in catalog.tenants)
-    return Card(tenants, Ref("Deployment", namespace, "llama-swap"), catalog.gpu.sharing == "exclusive")
+    return Card(tenants, engine, catalog.gpu.sharing == "exclusive")
 
 
 @dataclass

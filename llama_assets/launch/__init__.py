@@ -5,11 +5,12 @@ Comes in: a `Task` (what is asked) and the environment of a run. Goes out: the t
 """
 
 from llama_assets.launch.job import JobLauncher
-from llama_assets.launch.job_body import JobTimes, SecretKey, Size, TaskPods
+from llama_assets.launch.job_body import Claim, JobTimes, SecretKey, Size, TaskPods
 from llama_assets.launch.process import ProcessLauncher, ProcessTimes, die_with_parent
 from llama_assets.launch.task import Launcher, Task, TaskFailed, TaskKind, asked
 
 __all__ = [
+    "Claim",
     "JobLauncher",
     "JobTimes",
     "Launcher",

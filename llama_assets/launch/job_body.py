@@ -30,6 +30,16 @@ class SecretKey:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A PersistentVolumeClaim, where it is mounted, and the tasks that see it."""
+
+    name: str
+    path: str
+    kinds: frozenset[TaskKind]
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
 class Size:
     """What a pod asks for, and the memory at which it is killed. No limit of CPU: throttling would be measured."""
 
@@ -49,14 +59,14 @@ SIZES: Mapping[TaskKind, Size] = {
 
 @dataclass(frozen=True)
 class TaskPods:
-    """How the pods of tasks look in this cluster. `claims`: where each PersistentVolumeClaim is mounted."""
+    """How the pods of tasks look in this cluster."""
 
     image: str
     command: tuple[str, ...] = ("python", "-m", "llama_assets.tasks")
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, SecretKey] = field(default_factory=dict)
     """Variable -> where its value is."""
-    claims: Mapping[str, str] = field(default_factory=lambda: {"/models": "llama-models", "/results": "llama-results"})
+    claims: tuple[Claim, ...] = ()
     accounts: Mapping[TaskKind, str] = field(
         default_factory=lambda: {"benchmark": "llama-assets-lease", "hold": "llama-assets-lease"}
     )
@@ -133,9 +143,10 @@ def _pod(task: Task, environment: Mapping[str, str], pods: TaskPods, times: JobT
     account = pods.accounts.get(task.kind)
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": pods.scratch}}]
     mounts = [{"name": "tmp", "mountPath": "/tmp"}]
-    for number, (path, claim) in enumerate(pods.claims.items()):
-        volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": claim}})
-        mounts.append({"name": f"claim-{number}", "mountPath": path})
+    for claim in (claim for claim in pods.claims if task.kind in claim.kinds):
+        only: dict[str, Any] = {"readOnly": True} if claim.read_only else {}
+        volumes.append({"name": claim.name, "persistentVolumeClaim": {"claimName": claim.name, **only}})
+        mounts.append({"name": claim.name, "mountPath": claim.path, **only})
     return {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": round(times.grace_s),

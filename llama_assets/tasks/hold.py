@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
-from llama_assets.gpu import FileLease
+from llama_assets.gpu import Lease
 from llama_assets.tasks.messages import Held, Hold
 from llama_assets.tasks.stopping import Stop
 from llama_assets.tasks.work import Work
@@ -26,7 +26,7 @@ def hold_task(work: Work) -> Held:
         return _hold(work.platform.lease(request.catalog), request.minutes, work.say, stopped)
 
 
-def hold(lease: FileLease, minutes: float, say: Callable[[str], None]) -> Held:
+def hold(lease: Lease, minutes: float, say: Callable[[str], None]) -> Held:
     """Hold the card in this process, for the command line. Raises HeldByOther."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -37,7 +37,7 @@ def hold(lease: FileLease, minutes: float, say: Callable[[str], None]) -> Held:
             signal.signal(number, handler)
 
 
-def _hold(lease: FileLease, minutes: float, say: Callable[[str], None], stopped: threading.Event) -> Held:
+def _hold(lease: Lease, minutes: float, say: Callable[[str], None], stopped: threading.Event) -> Held:
     with lease.take(holder(), f"hold for {minutes:g} min", say) as held:
         end = time.monotonic() + minutes * 60
         ended_by: Literal["time", "release", "signal"] = "time"
@@ -48,7 +48,12 @@ def _hold(lease: FileLease, minutes: float, say: Callable[[str], None], stopped:
             if not held.still_held():
                 ended_by = "release"
                 break
-        return Held(token=held.token, seconds=held.seconds, ended_by=ended_by, tenants=lease.tenants)
+        return Held(
+            token=held.token,
+            seconds=held.seconds,
+            ended_by=ended_by,
+            tenants=tuple(name for name, _ in held.record.tenants),
+        )
 
 
 def holder() -> str:

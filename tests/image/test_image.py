@@ -17,7 +17,7 @@ TIMES = JobTimes(start_s=60, hopeless_s=5, deadline_s=120, poll_s=0.5)
 
 
 def run_in(cluster: Cluster, namespace: str, image: str, step: str, *command: str) -> list[str]:
-    pods = TaskPods(image, command=command, claims={})
+    pods = TaskPods(image, command=command)
     lines: list[str] = []
     launcher = JobLauncher(lambda: Kube.open(cluster.kubeconfig), namespace, pods, TIMES)
     launcher.run(Task("verdict", "run-1", step, {}), {}, lines.append)
@@ -79,7 +79,7 @@ def test_its_commands_run(cluster, image, module_namespace, step, command, says)
 
 def test_a_task_starts_in_it_and_answers_what_it_was_asked(cluster, image, module_namespace):
     lines: list[str] = []
-    launcher = JobLauncher(lambda: Kube.open(cluster.kubeconfig), module_namespace, TaskPods(image, claims={}), TIMES)
+    launcher = JobLauncher(lambda: Kube.open(cluster.kubeconfig), module_namespace, TaskPods(image), TIMES)
     with pytest.raises(TaskFailed, match="exit status 1"):
         launcher.run(Task("verdict", "run-1", "task", {"results": "none"}), {}, lines.append)
     assert json.loads(lines[-1])["failed"], "a task kind that finds nothing to judge says so in a sentence"
@@ -102,14 +102,14 @@ def test_from_inside_the_cluster_a_task_is_launched_with_these_rights_and_no_mor
     program = f"""
         from llama_assets.kube import Kube
         from llama_assets.launch import JobLauncher, Task, TaskPods
-        inner = TaskPods("{PYTHON}", command=("python", "-uc", "print('hello')"), claims={{}}, accounts={{}})
+        inner = TaskPods("{PYTHON}", command=("python", "-uc", "print('hello')"), accounts={{}})
         launcher = JobLauncher(Kube.open, "{module_namespace}", inner)
         launcher.run(Task("hold", "inner", "good", {{}}), {{}}, print)
         def interrupt(text): raise KeyboardInterrupt
         try: launcher.run(Task("hold", "inner", "stopped", {{}}), {{}}, interrupt)
         except KeyboardInterrupt as error: print("stopped", getattr(error, "__notes__", []))
     """
-    pods = TaskPods(image, command=("python", "-uc", textwrap.dedent(program)), claims={}, accounts={"hold": "runner"})
+    pods = TaskPods(image, command=("python", "-uc", textwrap.dedent(program)), accounts={"hold": "runner"})
     lines: list[str] = []
     launcher = JobLauncher(lambda: Kube.open(cluster.kubeconfig), module_namespace, pods, TIMES)
     launcher.run(Task("hold", "run-1", "outer", {}), {}, lines.append)

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from llama_assets.kube import Kube, NotFound
-from llama_assets.launch import JobLauncher, JobTimes, SecretKey, Size, Task, TaskFailed, TaskPods
+from llama_assets.launch import Claim, JobLauncher, JobTimes, SecretKey, Size, Task, TaskFailed, TaskPods
 from llama_assets.launch.job import Ended, FollowedJob
 from llama_assets.launch.job_body import job_body, job_name
 from tests.cluster import PYTHON, Cluster, Wire, made_namespace, opened_wire, until
@@ -32,6 +32,8 @@ TIMES = JobTimes(
     start_s=40, hopeless_s=4, deadline_s=120, grace_s=20, kept_s=300, patience_s=60, poll_s=0.5, stop_patience_s=20
 )
 SMALL = dict.fromkeys(("download", "store", "benchmark", "verdict", "hold"), Size("10m", "32Mi", "128Mi"))
+
+CLAIMS = tuple(Claim(f"llama-{name}", f"/{name}", frozenset(SMALL)) for name in ("models", "results"))
 
 PATIENT = """
 import signal, sys, time
@@ -71,7 +73,7 @@ class Case:
             act()
 
     def launcher(self, program: str, times: JobTimes = TIMES, kubeconfig: Path | None = None, **pods: object):
-        shape = TaskPods(PYTHON, command=("python", "-uc", program), claims={}, sizes=SMALL)
+        shape = TaskPods(PYTHON, command=("python", "-uc", program), sizes=SMALL)
         connect = lambda: Kube.open(kubeconfig or self.cluster.kubeconfig)  # noqa: E731
         return JobLauncher(connect, self.namespace, replace(shape, **pods), times)
 
@@ -132,7 +134,7 @@ def inside(case: Case) -> Case:
         }))
     """
     secrets = {"HF_TOKEN": SecretKey("hub", "token"), "NONE": SecretKey("none", "none", optional=True)}
-    case.run(textwrap.dedent(program), secrets=secrets, claims=TaskPods("").claims)
+    case.run(textwrap.dedent(program), secrets=secrets, claims=CLAIMS)
     case.noted["job"] = kube.get("Job", case.namespace, case.job)
     return case
 
@@ -157,7 +159,7 @@ def no_place(case: Case) -> Case:
 
 
 def no_claim(case: Case) -> Case:
-    return case.run("", replace(TIMES, start_s=5), claims={"/models": "absent-claim"})
+    return case.run("", replace(TIMES, start_s=5), claims=(Claim("absent-claim", "/models", frozenset(SMALL)),))
 
 
 def refused(case: Case) -> Case:
@@ -231,7 +233,7 @@ def deleted_job(case: Case) -> Case:
 def node_refuses(case: Case) -> Case:
     """A pod put on a node by hand, as when the scheduler's view was old."""
     node = case.cluster.kube.list("Node", None)[0]["metadata"]["name"]
-    shape = TaskPods(PYTHON, claims={}, sizes=dict.fromkeys(SMALL, Size("900", "32Mi", "64Mi")))
+    shape = TaskPods(PYTHON, sizes=dict.fromkeys(SMALL, Size("900", "32Mi", "64Mi")))
     body = job_body(case.task, {}, shape, TIMES)
     body["spec"]["template"]["spec"]["nodeName"] = node
     with Kube.open(case.cluster.kubeconfig) as kube:
@@ -293,9 +295,7 @@ def interrupted(case: Case) -> Case:
 def interrupted_then_again(case: Case) -> Case:
     """The first caller's Job is still terminating when the same task is asked for again."""
     kube = case.cluster.kube
-    shape = TaskPods(
-        PYTHON, command=("python", "-uc", PATIENT.replace("sys.exit", "time.sleep(3); sys.exit")), claims={}
-    )
+    shape = TaskPods(PYTHON, command=("python", "-uc", PATIENT.replace("sys.exit", "time.sleep(3); sys.exit")))
     kube.create("Job", case.namespace, job_body(case.task, {}, replace(shape, sizes=SMALL), TIMES))
     first = kube.get("Job", case.namespace, case.job)["metadata"]["uid"]
     until("its pod", lambda: "running" in str(kube.list("Pod", case.namespace, labels=f"job-name={case.job}")))
@@ -320,7 +320,7 @@ def followed_by_two(case: Case) -> Case:
 
 def taken_name(case: Case) -> Case:
     """Somebody's Job bears the name."""
-    body = job_body(case.task, {}, TaskPods(PYTHON, command=("true",), claims={}, sizes=SMALL), TIMES)
+    body = job_body(case.task, {}, TaskPods(PYTHON, command=("true",), sizes=SMALL), TIMES)
     body["metadata"]["annotations"] = {}
     case.cluster.kube.create("Job", case.namespace, body)
     return case.run("")
@@ -548,7 +548,7 @@ from llama_assets.kube import Kube
 from llama_assets.launch import JobLauncher, Task, TaskPods
 from tests.launch.test_job import PATIENT, SMALL, TIMES
 namespace, kubeconfig, name, program = sys.argv[1:]
-pods = TaskPods("python:3.13-slim", command=("python", "-uc", program), claims={}, sizes=SMALL)
+pods = TaskPods("python:3.13-slim", command=("python", "-uc", program), sizes=SMALL)
 task = Task("download", "run-1", f"{name}.0", {"asked": name}, "tiny")
 JobLauncher(lambda: Kube.open(kubeconfig), namespace, pods, TIMES).run(task, {}, lambda text: print(text, flush=True))
 """
