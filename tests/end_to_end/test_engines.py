@@ -16,12 +16,14 @@ import pytest
 
 from llama_assets import catalog as catalogs
 from llama_assets.bench.rows import read_rows
+from llama_assets.demo import llama_swap
 from llama_assets.engine import Served, local_swap
 from llama_assets.store import Store
-from tests.conftest import ROOT
 from tests.demo_run import DemoRun
 
-STANDIN = ROOT / "tests" / "engine" / "llama_swap_standin.py"
+pytestmark = pytest.mark.apart
+
+STANDIN = Path(llama_swap.__file__)
 MODEL = "qwen3vl-4b"
 MATERIALIZE = (
     "dagster",

@@ -16,11 +16,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from llama_assets import catalog
+from llama_assets.demo import llama_swap as standing_in
 from llama_assets.demo.models import SMALL, Network, generate
 from llama_assets.engine import Served, SwapClient, local_swap
 from llama_assets.engine.process import WORKER, free_ports
 
-STANDIN = Path(__file__).with_name("llama_swap_standin.py")
+STANDIN = Path(standing_in.__file__)
 REAL_SWAP = os.environ.get("LLAMA_SWAP_BIN")
 REAL_SERVER = os.environ.get("LLAMA_SERVER_BIN") or shutil.which("llama-server")
 ENGINE = catalog.Engine(arguments=("--threads", "1"), load_timeout_seconds=60)

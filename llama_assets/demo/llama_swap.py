@@ -1,9 +1,10 @@
 """A small stand-in for llama-swap: reads the same config.yaml, starts the same commands, answers the same way.
 
-    python llama_swap_standin.py --config config.yaml --listen 127.0.0.1:8080
+    python -m llama_assets.demo.llama_swap --config config.yaml --listen 127.0.0.1:8080
 
-It exists because llama-swap cannot be had everywhere; `test_swap_contract.py` asks it and the real binary the same
-questions (commit 0bdb3720 of github.com/mostlygeek/llama-swap was read and run for it). What a user of it should know:
+It exists because llama-swap cannot be had everywhere: tests and the demo's image in a cluster use it in its place.
+`tests/engine/test_swap_contract.py` asks it and the real binary the same questions (commit 0bdb3720 of
+github.com/mostlygeek/llama-swap was read and run for it). What a user of it should know:
 
 - one model runs at a time (the default group); a request for another waits until nobody is answered any more, then the
   running one is stopped and the asked one started. `/upstream/<id>/<anything>` loads a model too.
@@ -58,6 +59,7 @@ class Refusal(Exception):
 
 
 def failed(why: str) -> Refusal:
+    """What llama-swap says when a model's server cannot be had."""
     return Refusal(500, f"unspecific error: {why}", "internal_error", "server_error")
 
 
@@ -138,6 +140,7 @@ class Swap:
         threading.Thread(target=self._expire, daemon=True).start()
 
     def find(self, name: str) -> Model | None:
+        """A model by its id or an alias."""
         return self.models.get(self.aliases.get(name, name))
 
     def enter(self, model: Model) -> None:
@@ -155,7 +158,7 @@ class Swap:
                     if self.swapping is not None:
                         waited_for = self.swaps
                         joined = self.swapping == model.name
-                        self.changed.wait_for(lambda n=waited_for: self.swaps != n)
+                        self._wait_for_swap(waited_for)
                         error = self.swap_error.get(model.name)
                         if joined and error and error[0] == waited_for:
                             raise error[1]
@@ -170,7 +173,11 @@ class Swap:
                 model.admitted -= 1
             raise
 
+    def _wait_for_swap(self, number: int) -> None:
+        self.changed.wait_for(lambda: self.swaps != number)
+
     def leave(self, model: Model) -> None:
+        """A request that `enter` let in has been answered."""
         with self.changed:
             model.answering -= 1
             model.admitted -= 1
@@ -216,16 +223,21 @@ class Swap:
 
 
 class Handler(BaseHTTPRequestHandler):
+    """The routes; `swap` is set before the server starts."""
+
     protocol_version = "HTTP/1.1"
     swap: Swap
 
     def log_message(self, format: str, *args: Any) -> None:
+        """One line a request."""
         print(f"{self.address_string()} {format % args}", flush=True)
 
     def do_GET(self) -> None:
+        """Whatever is asked without a body."""
         self._route(b"")
 
     def do_POST(self) -> None:
+        """Whatever is asked with one."""
         self._route(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
 
     def _route(self, body: bytes) -> None:
@@ -414,9 +426,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def main() -> int:
+    """Serve until SIGTERM; then every model's server has been stopped too."""
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--config", type=Path, required=True)
-    arguments.add_argument("--listen", default=":8080")
+    arguments.add_argument("--config", "-config", type=Path, required=True)
+    arguments.add_argument("--listen", "-listen", default=":8080")
     options = arguments.parse_args()
     try:
         config = read_config(options.config)
