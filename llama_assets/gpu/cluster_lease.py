@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from llama_assets.gpu.lease import Card, Held, LeaseObject, Lost, Plan, Report, Standing, WriteLease, give, renew
+from llama_assets.gpu.actions import Plan, WriteLease
+from llama_assets.gpu.errors import Lost
+from llama_assets.gpu.lease import Held, Report, give, renew
 from llama_assets.gpu.lease import take as take_plan
 from llama_assets.gpu.lease import watch as watch_plan
 from llama_assets.gpu.note import identity
+from llama_assets.gpu.objects import Card, LeaseObject, Standing
 from llama_assets.gpu.record import GpuError, LeaseTimes, Record
 from llama_assets.gpu.workloads import Cluster
 from llama_assets.kube import Conflict, Kube, KubeError

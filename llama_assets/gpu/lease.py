@@ -1,8 +1,8 @@
 """The lease of a cluster's card, as plans: the tenant gets its card back whatever dies.
 
 A plan is a generator. It yields one read, one conditional write or one wait, is sent the answer, and returns or raises
-at its end; `perform` is the loop around it. Nothing here talks to Kubernetes (`workloads.py`, `record.py`) or knows a
-clock. The order of writes, and what a crash after each leaves:
+at its end; `perform` is the loop around it. Nothing here talks to Kubernetes (`workloads.py`)
+or knows a clock. The order of writes, and what a crash after each leaves:
 
   take  1 the Lease: compare and swap to (me, token + 1).   A dead holder and no note: the next taker goes on.
         2 each tenant: read it, then the Lease, and only if that is mine one write that sets 0 and the note.
@@ -19,213 +19,33 @@ Invariants: a workload that differs from what was found bears a note in the same
 name it or by who saw the Lease dead after it; a write lands only on what its writer has read. A human's change stays.
 A holder is dead when it was not seen to renew for one lifetime, by the observer's own clock (`Standing`).
 `tests/gpu/test_model.py` checks all interleavings of these functions.
-
-GpuError (record.py)
-├── Lost            the Lease is not ours any more
-├── NotAllowed      the API server said no (403, 404, 422): names the object and what it said
-├── KeepsChanging   somebody writes the object faster than we do
-├── StillThere      pods that hold the card do not go
-├── NoReaper        nobody beats who would give the card back for us
-├── ForeignNote     the label is there and is no note of ours
-└── HeldByOther     (record.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar, cast
+from typing import Literal
 
-from llama_assets.gpu.note import LABEL, Note, holder_id
-from llama_assets.gpu.record import GpuError, HeldByOther, Record
+from llama_assets.gpu.actions import (
+    CountPods,
+    Denied,
+    PatchWorkload,
+    Plan,
+    ReadHeart,
+    ReadLease,
+    ReadWorkload,
+    Refused,
+    Wait,
+    WriteLease,
+)
+from llama_assets.gpu.errors import ForeignNote, KeepsChanging, Lost, NoReaper, NotAllowed, StillThere
+from llama_assets.gpu.note import Note, holder_id
+from llama_assets.gpu.objects import Card as Card  # also for who opens a lease
+from llama_assets.gpu.objects import LeaseObject, Seen, Workload
+from llama_assets.gpu.objects import Ref as Ref
+from llama_assets.gpu.record import GpuError, HeldByOther
 
 AGAIN = 10  # how often a refused write is tried on a newer read
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A workload by name."""
-
-    kind: Literal["Deployment", "StatefulSet"]
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
-
-
-@dataclass(frozen=True)
-class Card:
-    """Who uses the card: tenants, and the engine that takes their place (None: it is not ours to scale)."""
-
-    tenants: tuple[Ref, ...]
-    engine: Ref | None = None
-    exclusive: bool = True
-
-    @property
-    def workloads(self) -> tuple[Ref, ...]:
-        """Engine first: the order in which they are put back."""
-        return (*((self.engine,) if self.engine else ()), *self.tenants)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What one read of a workload showed. `label` is the note as it stands there."""
-
-    ref: Ref
-    uid: str
-    version: str
-    replicas: int
-    label: str | None = None
-    ready: int = 0
-    claims_deleted: bool = False
-
-    @property
-    def note(self) -> Note | None:
-        """The note, if there is one. Raises ForeignNote when the label says something else."""
-        if self.label is None:
-            return None
-        try:
-            return Note.parse(self.label)
-        except ValueError:
-            raise ForeignNote(self.ref, self.label) from None
-
-
-@dataclass(frozen=True)
-class LeaseObject:
-    """What one read of the Lease showed. `release` is the token whose release somebody asked for."""
-
-    uid: str
-    version: str
-    token: int
-    holder: str | None
-    purpose: str = ""
-    acquired_at: str | None = None
-    renewed_at: str | None = None
-    lifetime_s: float = 0.0
-    release: int | None = None
-
-    def same(self, other: LeaseObject | None) -> bool:
-        """The same lease by the same holder, however often it was renewed."""
-        return other is not None and (self.uid, self.token, self.holder) == (other.uid, other.token, other.holder)
-
-    @property
-    def record(self) -> Record:
-        """As `lease status` shows it."""
-        return Record(self.token, self.holder, self.purpose, self.acquired_at, self.renewed_at, self.lifetime_s)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The Lease as an observer sees it now; `lease` is None when there is no such object."""
-
-    lease: LeaseObject | None
-    dead: bool = False
-
-    @property
-    def holder(self) -> str | None:
-        """Who has the card, dead or alive."""
-        return self.lease.holder if self.lease else None
-
-
-class Standing:
-    """Is the holder dead? By when this observer saw its last renewal, never by what two machines' clocks say.
-
-    A new observer waits one lifetime before it calls a named holder dead.
-    """
-
-    def __init__(self) -> None:
-        self._renewal: tuple[str, int, str | None, str | None] | None = None
-        self._since = 0.0
-
-    def see(self, lease: LeaseObject | None, now_s: float) -> Seen:
-        """`now_s` is this process's monotonic clock."""
-        if lease is None or lease.holder is None:
-            self._renewal = None
-            return Seen(lease)
-        renewal = (lease.uid, lease.token, lease.holder, lease.renewed_at)
-        if renewal != self._renewal:
-            self._renewal, self._since = renewal, now_s
-        return Seen(lease, dead=now_s - self._since >= lease.lifetime_s)
-
-    def silent_s(self, now_s: float) -> float:
-        """Since this observer saw the last renewal; 0.0 while nobody has the card."""
-        return now_s - self._since if self._renewal else 0.0
-
-
-@dataclass(frozen=True)
-class ReadWorkload:
-    """Answered by a Workload, or by Denied."""
-
-    ref: Ref
-
-
-@dataclass(frozen=True)
-class ReadLease:
-    """Answered by Seen."""
-
-
-@dataclass(frozen=True)
-class ReadHeart:
-    """Answered by what the reaper's Lease says of its last renewal, None when there is none."""
-
-
-@dataclass(frozen=True)
-class CountPods:
-    """Answered by how many pods of the workload may still hold the card."""
-
-    ref: Ref
-
-
-@dataclass(frozen=True)
-class PatchWorkload:
-    """Replicas and note in one write, if `seen` is still what is there; answered by Workload, Refused or Denied."""
-
-    seen: Workload
-    replicas: int
-    note: Note | None
-
-    def __str__(self) -> str:
-        to = f"{self.seen.replicas} -> {self.replicas}" if self.replicas != self.seen.replicas else f"{self.replicas}"
-        return f"{self.seen.ref}: {to} replicas, {f'note {self.note}' if self.note else 'note removed'}"
-
-
-@dataclass(frozen=True)
-class WriteLease:
-    """Holder and token, if `seen` is still what is there (None: if nothing is); answered by LeaseObject or Refused."""
-
-    seen: LeaseObject | None
-    holder: str | None
-    token: int
-
-    def __str__(self) -> str:
-        return f"Lease: {self.holder or 'nobody'}, token {self.token}"
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Look again later; answered by True, or by False when the time for this wait is over."""
-
-    why: Literal["held", "heart", "gone", "ready"]
-    ref: Ref | None = None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A write that did not land, or one whose answer was lost: only a new read can tell."""
-
-
-@dataclass(frozen=True)
-class Denied:
-    """403, 404 or a 422 that is no precondition: trying again does not help."""
-
-    status: int
-    message: str = ""
-
-
-Action = ReadWorkload | ReadLease | ReadHeart | CountPods | PatchWorkload | WriteLease | Wait
-Result = TypeVar("Result")
-Plan = Generator[Action, Any, Result]
 
 
 @dataclass(frozen=True)
@@ -253,17 +73,6 @@ class Report:
     def __str__(self) -> str:
         left = "" if self.replicas is None else f", at {self.replicas} replicas"
         return f"{self.ref}: {self.became}{left}{f' ({self.detail})' if self.detail else ''}"
-
-
-def perform(plan: Plan[Result], answer: Callable[[Action], Any]) -> Result:
-    """The loop around a plan: ask `answer` for each action, until the plan returns or raises."""
-    said: Any = None
-    while True:
-        try:
-            action = plan.send(said)
-        except StopIteration as end:
-            return cast(Result, end.value)
-        said = answer(action)
 
 
 def take(card: Card, me: str, ask_heart: bool = True) -> Plan[Held]:
@@ -521,63 +330,3 @@ def _free(mine: LeaseObject) -> Plan[None]:
 
 class _Alive(Exception):  # not an error: it ends a reaper's pass
     """The Lease has a living holder."""
-
-
-class Lost(GpuError):
-    """The Lease is gone, free or another's."""
-
-    def __init__(self, mine: LeaseObject, holder: str | None) -> None:
-        super().__init__(
-            f"the GPU lease of {mine.holder} (token {mine.token}) was lost to {holder or 'nobody'}: it expired, or "
-            "somebody deleted it. What we had set is put back; `llama-assets lease status` shows who has the card"
-        )
-
-
-class NotAllowed(GpuError):
-    """The API server said no."""
-
-    def __init__(self, what: str, denied: Denied) -> None:
-        self.what, self.status = what, denied.status
-        way_out = {
-            403: "give this service account the right on it (manifests/ has the Role)",
-            404: "correct its name in the catalog, or take it out",
-        }.get(denied.status, "let the policy that refused allow `spec.replicas` and the label " + LABEL)
-        super().__init__(f"{what}: {denied.status} {denied.message or 'refused'}; {way_out}. All else is as found")
-
-
-class KeepsChanging(GpuError):
-    """Every write was refused because somebody wrote between."""
-
-    def __init__(self, what: str, times: int) -> None:
-        super().__init__(f"{what} changed under each of {times} writes; see who writes it (`kubectl get -w`)")
-
-
-class StillThere(GpuError):
-    """Pods of a workload at 0 replicas do not go."""
-
-    def __init__(self, ref: Ref, pods: int) -> None:
-        super().__init__(
-            f"{ref} is at 0, and {pods} of its pods are still there; see `kubectl -n {ref.namespace} get pods`: "
-            "a pod that ignores SIGTERM goes after its terminationGracePeriodSeconds"
-        )
-
-
-class NoReaper(GpuError):
-    """Nobody would give the card back if we died."""
-
-    def __init__(self, heart: str | None) -> None:
-        seen = f"its last beat is {heart}, and it does not change" if heart else "it has never beaten"
-        super().__init__(
-            f"no reaper beats ({seen}), so nobody would give the card back if this process died; "
-            "start Deployment llama-assets-reaper, or say --without-reaper"
-        )
-
-
-class ForeignNote(GpuError):
-    """The label is there, and is not ours."""
-
-    def __init__(self, ref: Ref, label: str) -> None:
-        super().__init__(
-            f"{ref} has label {LABEL}={label}, which is no note of ours; remove it once you know what it means: "
-            f"`kubectl -n {ref.namespace} label {ref.kind.lower()} {ref.name} {LABEL}-`"
-        )

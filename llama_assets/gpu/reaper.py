@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from llama_assets.gpu.lease import Card, Report, reap
+from llama_assets.gpu.lease import Report, reap
+from llama_assets.gpu.objects import Card
 from llama_assets.gpu.record import GpuError, LeaseTimes
 from llama_assets.gpu.workloads import Cluster
 from llama_assets.kube import Forbidden, Kube, KubeError

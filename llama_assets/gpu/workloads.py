@@ -1,4 +1,4 @@
-"""The lease's plans on a real API server: each action of `lease.py` is one request.
+"""The lease's plans on a real API server: each action of `actions.py` is one request.
 
 Here: how a Deployment, a StatefulSet, their pods and the Lease look as JSON, which answers of the API server are a
 refusal and which a no, how long each wait may be, and what happens while it does not answer. Not here: what is done in
@@ -13,27 +13,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_assets.catalog import Catalog
-from llama_assets.gpu.lease import (
+from llama_assets.gpu.actions import (
     Action,
-    Card,
     CountPods,
     Denied,
-    LeaseObject,
     PatchWorkload,
     Plan,
     ReadHeart,
     ReadLease,
     ReadWorkload,
-    Ref,
     Refused,
     Result,
-    Standing,
     Wait,
-    Workload,
     WriteLease,
     perform,
 )
 from llama_assets.gpu.note import LABEL
+from llama_assets.gpu.objects import Card, LeaseObject, Ref, Standing, Workload
 from llama_assets.gpu.record import LeaseTimes, micro_time
 from llama_assets.kube import Conflict, Forbidden, Invalid, Kube, NotFound, Object, Trouble
 from llama_assets.kube import Refused as Malformed

@@ -21,21 +21,9 @@ from types import GeneratorType
 from typing import Any, NamedTuple
 
 from llama_assets.gpu import lease as protocol
-from llama_assets.gpu.lease import (
-    Card,
-    CountPods,
-    LeaseObject,
-    PatchWorkload,
-    ReadLease,
-    ReadWorkload,
-    Ref,
-    Refused,
-    Seen,
-    Wait,
-    Workload,
-    WriteLease,
-)
+from llama_assets.gpu.actions import CountPods, PatchWorkload, ReadLease, ReadWorkload, Refused, Wait, WriteLease
 from llama_assets.gpu.note import Note
+from llama_assets.gpu.objects import Card, LeaseObject, Ref, Seen, Workload
 from llama_assets.gpu.record import GpuError
 
 A, B = "a/aaaaaaaa", "b/bbbbbbbb"

@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 import pytest
 
 from llama_assets.gpu.cluster_lease import ClusterLease
-from llama_assets.gpu.lease import Card, NoReaper, NotAllowed, Ref
+from llama_assets.gpu.errors import NoReaper, NotAllowed
 from llama_assets.gpu.note import LABEL
+from llama_assets.gpu.objects import Card, Ref
 from llama_assets.gpu.reaper import Reaper
 from llama_assets.gpu.record import HeldByOther, LeaseTimes
 from llama_assets.gpu.workloads import Cluster as Observer
@@ -101,7 +102,7 @@ class Place:
 HOLDER = """
 import json, sys
 from llama_assets.gpu.cluster_lease import ClusterLease
-from llama_assets.gpu.lease import Card, Ref
+from llama_assets.gpu.objects import Card, Ref
 from llama_assets.gpu.record import LeaseTimes
 from llama_assets.kube import Kube
 asked = json.loads(sys.argv[1])

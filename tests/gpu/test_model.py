@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from llama_assets.gpu import lease as protocol
-from llama_assets.gpu.lease import LeaseObject, PatchWorkload, ReadLease, ReadWorkload, Seen, Workload, WriteLease
+from llama_assets.gpu.actions import PatchWorkload, ReadLease, ReadWorkload, WriteLease
+from llama_assets.gpu.objects import LeaseObject, Seen, Workload
 
 from .model import Scenario, World, explore, wander
 

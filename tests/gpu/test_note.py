@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from llama_assets.gpu.lease import ForeignNote, LeaseObject, Ref, Standing, Workload
+from llama_assets.gpu.errors import ForeignNote
 from llama_assets.gpu.note import Note, holder_id, identity
+from llama_assets.gpu.objects import LeaseObject, Ref, Standing, Workload
 
 
 def test_a_note_is_read_as_it_was_written():
