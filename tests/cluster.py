@@ -25,6 +25,7 @@ import yaml
 
 from llama_assets.kube import Kube, KubeError, NotFound
 from tests.conftest import ROOT
+from tests.once import made_once
 
 KIT = ROOT.parent / "shared" / "cluster" / "cluster"
 LOCK = Path("/tmp/llama-assets-cluster.lock")  # the kit does not guard against two `up` at once
@@ -70,9 +71,9 @@ def _started() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A real cluster, or a skip with the reason."""
-    kubeconfig = _started()
+    kubeconfig = made_once(tmp_path_factory, "cluster", lambda _: _started())
     with Kube.open(kubeconfig) as kube:
         try:
             kube.version()
@@ -83,10 +84,14 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def image(cluster: Cluster) -> str:
+def image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Our image, built from this checkout by `make image` and on the cluster's node."""
     if cluster.kit is None:
         pytest.skip("the image's tests load it by the kit's builder, and this cluster is not the kit's")
+    return made_once(tmp_path_factory, "image", lambda _: _built())
+
+
+def _built() -> str:
     made = subprocess.run(
         ["make", "image", f"IMAGE={IMAGE}", f"KIT={KIT}"], cwd=ROOT, capture_output=True, text=True, timeout=900
     )

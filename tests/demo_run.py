@@ -19,6 +19,7 @@ import pytest
 
 from llama_assets.demo.__main__ import HOME, demo_environment
 from tests.conftest import ROOT
+from tests.once import made_once
 
 NOBODY = "http://127.0.0.1:9"  # port 9, discard: the demo's hub is gone when the demo has ended
 BIN = Path(sys.executable).parent
@@ -75,8 +76,12 @@ def own_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
-    """The demo, run once a session."""
-    folder = working_folder(tmp_path_factory.mktemp("demo"))
+    """The demo, run once a session. Whoever changes anything in it copies it first: others read it at the same time."""
+    return made_once(tmp_path_factory, "demo", _finished)
+
+
+def _finished(folder: Path) -> DemoRun:
+    working_folder(folder)
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", "llama_assets.demo"],

@@ -17,6 +17,8 @@ from llama_assets import catalog as catalogs
 from tests.conftest import ROOT
 from tests.demo_run import DemoRun, own_environment, working_folder
 
+pytestmark = pytest.mark.apart
+
 
 @pytest.fixture
 def copied(demo_run: DemoRun, tmp_path: Path) -> DemoRun:
@@ -183,20 +185,20 @@ def _rows(session: Path) -> list[dict[str, object]]:
     return [json.loads(line) for file in session.glob("rows-*.jsonl") for line in file.read_text().splitlines()]
 
 
-def test_lease_hold_status_release_from_three_processes(demo_run):
+def test_lease_hold_status_release_from_three_processes(copied):
     held = subprocess.Popen(
         ["llama-assets", "lease", "hold", "--minutes", "5"],
-        cwd=demo_run.folder, env=demo_run.environment, stdout=subprocess.PIPE, text=True,
+        cwd=copied.folder, env=copied.environment, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert held.stdout is not None and "taken, token" in held.stdout.readline()
-    status = json.loads(demo_run.run("llama-assets", "lease", "status", "--json").stdout)
+    status = json.loads(copied.run("llama-assets", "lease", "status", "--json").stdout)
     assert status["held"] is True and status["purpose"] == "hold for 5 min"
-    dry = demo_run.run("llama-assets", "lease", "release", "--dry-run")
+    dry = copied.run("llama-assets", "lease", "release", "--dry-run")
     assert "would ask" in dry.stdout and held.poll() is None
-    assert "asked" in demo_run.run("llama-assets", "lease", "release").stdout
+    assert "asked" in copied.run("llama-assets", "lease", "release").stdout
     rest, _ = held.communicate(timeout=30)
     assert held.returncode == 0 and "ended by release" in rest
-    assert json.loads(demo_run.run("llama-assets", "lease", "status", "--json").stdout)["held"] is False
+    assert json.loads(copied.run("llama-assets", "lease", "status", "--json").stdout)["held"] is False
 
 
 def test_the_wheel_works_without_the_checkout(tmp_path):
