@@ -21,7 +21,7 @@ test: .venv/dev chromium ## lint, types, import contract, and every test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder -m "not alone"
+	$(BIN)/pytest --numprocesses 4 -m "not alone"
 	$(BIN)/pytest -m alone || [ $$? = 5 ] # 5: there is none
 
 # docker where there is one, else the builder of the test cluster, which puts the image on its node at once.

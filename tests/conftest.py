@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("tests.demo_run", "tests.cluster")
+pytest_plugins = ("tests.side_by_side", "tests.demo_run", "tests.cluster")
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -16,44 +16,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write what is found as the golden text")
     parser.addoption("--long", action="store_true", help="search the lease's large worlds whole; takes minutes")
     parser.addoption("--keep-pictures", action="store_true", help="keep the UI's screenshots as docs/pictures/*.png")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side (`make test`), a file goes to one worker, so that what it starts is started once.
-
-    The tests of a file marked `apart` go anywhere. Files that wait for the cluster are spread among those that compute.
-    """
-    if not getattr(config.option, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    groups: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        apart = item.get_closest_marker("apart")
-        name = item.nodeid if apart else item.nodeid.partition("::")[0]
-        groups.setdefault(name, []).append(item)
-        if not apart:
-            item.add_marker(pytest.mark.xdist_group(Path(name).stem))
-    items[:] = [
-        item for name in _order({name: _wants(group) for name, group in groups.items()}) for item in groups[name]
-    ]
-
-
-def _wants(group: list[pytest.Item]) -> str:
-    """The dearest thing that one of them needs."""
-    asked = {name for item in group for name in getattr(item, "fixturenames", ())}
-    return next((name for name in ("image", "cluster", "demo_run") if name in asked), "nothing")
-
-
-def _order(wants: dict[str, str]) -> list[str]:
-    """First one that makes the image and one that runs the demo, then what needs neither, then all others, mixed."""
-
-    def wanting(*what: str) -> list[str]:
-        return [name for name, wanted in wants.items() if wanted in what]
-
-    makers = [*wanting("image")[:1], *wanting("demo_run")[:1]]
-    later = [[name for name in wanting(*what) if name not in makers] for what in (("image", "cluster"), ("demo_run",))]
-    mixed = sorted(((place + 0.5) / len(names), name) for names in later for place, name in enumerate(names))
-    return [*makers, *wanting("nothing"), *(name for _, name in mixed)]
 
 
 @pytest.fixture(autouse=True)

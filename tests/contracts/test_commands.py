@@ -17,8 +17,6 @@ from llama_assets import catalog as catalogs
 from tests.conftest import ROOT
 from tests.demo_run import DemoRun, own_environment, working_folder
 
-pytestmark = pytest.mark.apart
-
 
 @pytest.fixture
 def copied(demo_run: DemoRun, tmp_path: Path) -> DemoRun:

@@ -20,8 +20,6 @@ from llama_assets.engine import Processes, Served
 from llama_assets.store import Store
 from tests.demo_run import DemoRun, own_environment
 
-pytestmark = pytest.mark.apart
-
 MODELS = [model.id for model in catalogs.load().models]
 
 

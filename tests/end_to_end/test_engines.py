@@ -21,8 +21,6 @@ from llama_assets.engine import Served, local_swap
 from llama_assets.store import Store
 from tests.demo_run import DemoRun
 
-pytestmark = pytest.mark.apart
-
 STANDIN = Path(llama_swap.__file__)
 MODEL = "qwen3vl-4b"
 MATERIALIZE = (

@@ -9,8 +9,6 @@ import pytest
 
 from tests.demo_run import DemoRun
 
-pytestmark = pytest.mark.apart
-
 
 @pytest.fixture
 def copied(demo_run: DemoRun, tmp_path: Path) -> DemoRun:

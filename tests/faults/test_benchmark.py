@@ -22,8 +22,6 @@ import pytest
 from llama_assets.gpu import FileLease
 from tests.demo_run import DemoRun
 
-pytestmark = pytest.mark.apart
-
 SELECT = 'key:"benchmark/qwen3vl-4b" or key:"benchmark/qwen3vl-8b"'
 MATERIALIZE = ("dagster", "asset", "materialize", "--select", SELECT, "-m", "llama_assets.definitions")
 
