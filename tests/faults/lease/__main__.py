@@ -1,0 +1,136 @@
+"""The long run: every cell of the grid in turn, worlds side by side, a line an injection, and the table at the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import secrets
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+from llama_assets.kube import Kube
+from tests.cluster import Cluster
+from tests.faults.lease.grid import CELLS, Cell
+from tests.faults.lease.injection import Outcome, inject
+from tests.faults.lease.world import SHAPES, Disturbed, World, eye_on
+
+
+class Run:
+    """Cells waiting, worlds that play them, outcomes."""
+
+    def __init__(self, cluster: Cluster, folder: Path, seed: int, until: float, cells: list[Cell]) -> None:
+        self.cluster, self.folder, self.seed, self.until = cluster, folder, seed, until
+        self.waiting = list(enumerate(cells))
+        self.outcomes: list[Outcome] = []
+        self.disturbed = 0
+        self.began = time.monotonic()
+        self._lock = threading.Lock()
+
+    def next(self, world: World) -> tuple[int, Cell] | None:
+        """The first that this world can play."""
+        with self._lock:
+            for at, (number, cell) in enumerate(self.waiting):
+                if cell.fits(world.shape) and time.time() < self.until:
+                    del self.waiting[at]
+                    return number, cell
+        return None
+
+    def play(self, world: World) -> None:
+        """All this world is given."""
+        while (given := self.next(world)) is not None:
+            number, cell = given
+            seed = self.seed * 1_000_003 + number
+            try:
+                outcome = inject(world, cell, seed)
+            except Exception as error:
+                with self._lock:
+                    self.disturbed += 1
+                    if self.disturbed < 200:
+                        self.waiting.insert(0, (number + 500_000, cell))
+                    what = str(error) if isinstance(error, Disturbed) else traceback.format_exc()
+                    print(f"disturbed: {cell}, world {world.number}, seed {seed}: {what}", flush=True)
+                time.sleep(3)
+                continue
+            with self._lock:
+                self.outcomes.append(outcome)
+                done, bad = len(self.outcomes), sum(not each.good for each in self.outcomes)
+                left = len(self.waiting)
+                minutes = (time.monotonic() - self.began) / 60
+                print(
+                    f"[{done} done, {left} left, {bad} bad, {minutes:.1f} min, {outcome.wall:.0f} s] {outcome}",
+                    flush=True,
+                )
+
+
+def main() -> int:
+    """Returns 1 when an injection was not restored or anything was violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.lease", description=__doc__)
+    parser.add_argument("--injections", type=int, default=0, help="how many (0: every cell --times)")
+    parser.add_argument("--times", type=int, default=5, help="how often every cell")
+    parser.add_argument("--side-by-side", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=600, help="no new injection after so long")
+    parser.add_argument("--only", default="", help="cells whose name holds this")
+    parser.add_argument("--out", type=Path, default=Path("docs/faults"), help="table as .md and .json")
+    asked = parser.parse_args()
+
+    from tests.cluster import _started
+    from tests.faults.lease.table import written
+
+    kubeconfig = _started()
+    chance = random.Random(asked.seed)
+    passes = []
+    for _ in range(asked.times if not asked.injections else 10**6):
+        cells = [cell for cell in CELLS if asked.only in str(cell)]
+        chance.shuffle(cells)
+        passes += cells
+        if asked.injections and len(passes) >= asked.injections:
+            passes = passes[: asked.injections]
+            break
+    print(
+        f"seed {asked.seed}: {len(passes)} injections, {len(CELLS)} cells, {asked.side_by_side} side by side",
+        flush=True,
+    )
+    with Kube.open(kubeconfig) as kube, tempfile.TemporaryDirectory() as folder:
+        cluster = Cluster(kubeconfig, kube, None)
+        run = Run(cluster, Path(folder), asked.seed, time.time() + asked.minutes * 60, passes)
+        with eye_on(cluster, secrets.token_hex(3)) as eye:
+            worlds = [
+                World(cluster, eye, at, SHAPES[at % len(SHAPES)], Path(folder) / str(at))
+                for at in range(asked.side_by_side)
+            ]
+            try:
+                threads = [threading.Thread(target=_live, args=(run, world), daemon=True) for world in worlds]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+            finally:
+                for world in worlds:
+                    world.remove()
+            seconds = time.monotonic() - run.began
+            written(asked.out, run.outcomes, asked.seed, seconds, run.disturbed, eye.blind, asked.side_by_side)
+    bad = [outcome for outcome in run.outcomes if not outcome.good]
+    for outcome in bad:
+        print(outcome)
+    return 1 if bad else 0
+
+
+def _live(run: Run, world: World) -> None:
+    try:
+        world.make()
+        run.play(world)
+    except Exception:
+        traceback.print_exc()
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    status = main()
+    sys.stdout.flush()
+    os._exit(status)  # threads of wires may still wait for a read
