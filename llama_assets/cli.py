@@ -137,36 +137,38 @@ def lease() -> None:
 @lease.command("status")
 @as_json
 def lease_status(as_json: bool) -> None:
-    """Show who holds the card, since when, and what will be restored."""
+    """Show who holds the card, since when, what will be restored, and whether somebody would restore it."""
     platform = _platform()
-    lease = platform.lease(platform.catalog())
-    record, living = lease.status()
+    found = platform.lease(platform.catalog()).overview()
     if as_json:
-        _print({"held": living, **record.as_dict(), "plan": lease.plan})
-        return
-    if living:
-        click.echo(f"held by {record.holder} ({record.purpose}) since {record.acquired_at}, token {record.token}")
-    elif record.holder:
-        click.echo(f"free: {record.holder} died with it (token {record.token}); the next taker goes on from there")
+        _print(found.as_dict())
     else:
-        click.echo(f"free; last token {record.token}")
-    click.echo(lease.plan)
+        for line in found.lines:
+            click.echo(line)
 
 
 @lease.command("hold")
 @click.option("--minutes", type=click.FloatRange(0, 24 * 60, min_open=True), default=60.0, show_default=True)
 @click.option("--dry-run", is_flag=True, help="Print what would be taken and restored; take nothing.")
-def lease_hold(minutes: float, dry_run: bool) -> None:
+@click.option("--without-reaper", is_flag=True, help="Hold though nobody would give the card back if we died.")
+def lease_hold(minutes: float, dry_run: bool, without_reaper: bool) -> None:
     """Take the card, keep it for some minutes or until Ctrl-C or `release`, give it back."""
-    from llama_assets.tasks.hold import hold
+    from llama_assets.tasks.hold import hold, previewed
 
-    platform = _platform()
+    settings = Settings.read()
+    if without_reaper:
+        settings = settings.model_copy(update={"without_reaper": True})
+    platform = open_platform(settings)
     lease = platform.lease(platform.catalog())
     if dry_run:
-        click.echo(lease.plan)
-        return
+        found = previewed(lease, lambda line: click.echo(line, err=True))
+        for line in found.lines:
+            click.echo(line)
+        for obstacle in found.obstacles:
+            click.echo(f"in the way: {obstacle}")
+        sys.exit(1 if found.obstacles else 0)
     held = hold(lease, minutes, click.echo)
-    click.echo(f"given back after {held.seconds:.1f} s, ended by {held.ended_by}")
+    click.echo(f"given back after {held.seconds:.1f} s, ended by {held.ended_by} ({held.says})")
 
 
 @lease.command("release")

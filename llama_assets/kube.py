@@ -43,13 +43,16 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)")
 
 # What is spoken of here, and where it lives: apiVersion, plural, whether it belongs to a namespace.
 KINDS = {
+    "Application": ("argoproj.io/v1alpha1", "applications", True),  # Argo CD; 404 where it is not installed
     "ConfigMap": ("v1", "configmaps", True),
     "CronJob": ("batch/v1", "cronjobs", True),
     "DaemonSet": ("apps/v1", "daemonsets", True),
     "Deployment": ("apps/v1", "deployments", True),
     "Event": ("v1", "events", True),
+    "HelmRelease": ("helm.toolkit.fluxcd.io/v2", "helmreleases", True),  # Flux; 404 where it is not installed
     "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers", True),
     "Job": ("batch/v1", "jobs", True),
+    "Kustomization": ("kustomize.toolkit.fluxcd.io/v1", "kustomizations", True),  # Flux, too
     "Lease": ("coordination.k8s.io/v1", "leases", True),
     "Namespace": ("v1", "namespaces", False),
     "Node": ("v1", "nodes", False),

@@ -14,10 +14,15 @@ from llama_assets.assets.described import first_paragraph
 from llama_assets.catalog import Catalog
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
-from llama_assets.tasks.messages import Held, Hold
+from llama_assets.tasks.messages import Held, Hold, Previewed
 
 GROUP = "gpu"
 GPU_LEASE = dg.AssetKey("gpu_lease")
+RESTORED = dg.AssetCheckKey(GPU_LEASE, "restored")
+CHECKS = {
+    RESTORED.name: "What a holder took is back as found. In a cluster `gpu_lease_sensor` looks again every minute: red "
+    "while a silent holder's tenants stay down, or while no reaper beats."
+}
 
 
 class HoldConfig(dg.Config):
@@ -35,28 +40,54 @@ def gpu_lease_asset(catalog: Catalog, platform: Platform, takers: Collection[dg.
         group_name=GROUP,
         description=first_paragraph(__doc__),
         kinds={"gpu"},
-        code_version="1",
+        code_version="2",
+        check_specs=[dg.AssetCheckSpec(RESTORED.name, asset=GPU_LEASE, description=CHECKS[RESTORED.name])],
     )
     def gpu_lease(context: dg.AssetExecutionContext, config: HoldConfig) -> dg.MaterializeResult:
-        lease = platform.lease(catalog)
+        ask = Hold(catalog=catalog, minutes=config.minutes)
         if not context.job_def.asset_layer.selected_asset_keys.isdisjoint(takers):
-            record, living = lease.status()
-            held_by = record.holder if living else None
-            context.log.info(
-                f"gpu lease: {f'held by {held_by}; the benchmark will wait' if held_by else 'free'}; {lease.plan}"
-            )
-            return dg.MaterializeResult(
-                metadata={"taken": False, "held_by": held_by or "nobody", "plan": lease.plan, "token": record.token}
-            )
-        held = run_task(context, platform, Hold(catalog=catalog, minutes=config.minutes), Held)
-        return dg.MaterializeResult(
-            metadata={
-                "taken": True,
-                "plan": lease.plan,
-                "token": held.token,
-                "seconds": held.seconds,
-                "ended_by": held.ended_by,
-            }
-        )
+            return _planned(context, run_task(context, platform, ask.model_copy(update={"dry_run": True}), Previewed))
+        return _held(context, run_task(context, platform, ask, Held))
 
     return gpu_lease
+
+
+def _planned(context: dg.AssetExecutionContext, found: Previewed) -> dg.MaterializeResult:
+    for line in found.lines:
+        context.log.info(f"gpu lease: {line}")
+    if found.obstacles:
+        raise dg.Failure(
+            "the card cannot be taken, and nothing was scaled:\n" + "\n".join(found.obstacles), allow_retries=False
+        )
+    return dg.MaterializeResult(
+        metadata={
+            "taken": False,
+            "held_by": found.held_by or "nobody",
+            "plan": dg.MetadataValue.md("\n".join(f"* {line}" for line in found.lines)),
+            "token": found.token,
+        },
+        check_results=[_restored(True, {"taken": False})],
+    )
+
+
+def _held(context: dg.AssetExecutionContext, held: Held) -> dg.MaterializeResult:
+    if held.ended_by != "time":
+        context.log.warning(f"gpu lease: given back before its time: {held.says}")
+    tenants = {name: "not touched" if found is None else found for name, found in held.tenants.items()}
+    return dg.MaterializeResult(
+        metadata={
+            "taken": True,
+            "held_by": held.holder,
+            "token": held.token,
+            "seconds": held.seconds,
+            "ended_by": held.ended_by,
+            "ended": held.says,
+            "tenants": tenants,
+            "put_back": list(held.left),
+        },
+        check_results=[_restored(True, {"taken": True})],
+    )
+
+
+def _restored(passed: bool, facts: dict[str, bool]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(asset_key=GPU_LEASE, check_name=RESTORED.name, passed=passed, metadata=facts)

@@ -12,27 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from llama_assets.gpu.actions import Plan, WriteLease
-from llama_assets.gpu.errors import Lost
+from llama_assets.gpu.courtesy import owners, refuse_obstacles
+from llama_assets.gpu.errors import Lost, NotRestored
 from llama_assets.gpu.lease import Held, Report, give, renew
 from llama_assets.gpu.lease import take as take_plan
 from llama_assets.gpu.lease import watch as watch_plan
 from llama_assets.gpu.note import identity
 from llama_assets.gpu.objects import Card, LeaseObject, Standing
-from llama_assets.gpu.record import GpuError, LeaseTimes, Record
+from llama_assets.gpu.overview import overview, preview
+from llama_assets.gpu.record import Ended, GpuError, LeaseTimes, Overview, Preview, Record
 from llama_assets.gpu.workloads import Cluster
 from llama_assets.kube import Conflict, Kube, KubeError
-
-
-class NotRestored(GpuError):
-    """The card was given back, and something is not as it was found."""
-
-    def __init__(self, reports: tuple[Report, ...]) -> None:
-        self.reports = reports
-        super().__init__(
-            "the GPU lease is free, but not all is as found: " + "; ".join(str(report) for report in reports)
-        )
 
 
 @dataclass(frozen=True)
@@ -55,16 +48,16 @@ class ClusterLease:
 
     def status(self) -> tuple[Record, bool]:
         """The record with what will be restored, and whether a holder is named. One look cannot tell if it lives."""
-        cluster = self._cluster()
-        lease = cluster.read_lease()
-        namespaces = {ref.namespace for ref in self.card.workloads}
-        found = tuple(
-            (f"{seen.ref.namespace}/{seen.ref.name}", seen.note.found)
-            for seen in cluster.noted(namespaces)
-            if seen.note
-        )
-        record = replace(lease.record if lease else Record(), tenants=found)
-        return record, record.holder is not None
+        seen = self.overview()
+        return seen.record, seen.held
+
+    def overview(self) -> Overview:
+        """One look: the Lease, the notes as far as they may be seen, the reaper's heart."""
+        return overview(self._cluster(), self.card, self.plan)
+
+    def preview(self, say: Callable[[str], None] = lambda _: None) -> Preview:
+        """What taking would do to each workload, who else scales it, what is allowed, whether a reaper beats."""
+        return preview(self._cluster(say=say), self.card, ask_heart=not self.without_reaper)
 
     def release(self) -> Record:
         """Ask the holder to give the card back; it does so at its next beat. Nothing when it is free."""
@@ -84,6 +77,7 @@ class ClusterLease:
             KubeError: the API server stayed away; the reaper puts back what was noted.
         """
         held = HeldCard(self, self._cluster(purpose, say))
+        refuse_obstacles(held.cluster.patiently(lambda: owners(self.kube, self.card.workloads)), say)
         me = identity(holder.replace("/", "."))
         try:
             held.held = held.cluster.perform(held.beating(take_plan(self.card, me, ask_heart=not self.without_reaper)))
@@ -103,12 +97,12 @@ class HeldCard:
         self.cluster = cluster
         self.held: Held | None = None
         self.reports: tuple[Report, ...] = ()
-        self.ended_by: str | None = None
+        self.ended: Ended | None = None
         self._lease = lease
         self._mine: LeaseObject | None = None
         self._began = self._renewed = time.monotonic()
-        self._ended: float | None = None
-        self._over, self._stop = threading.Event(), threading.Event()
+        self._given: float | None = None
+        self._over, self._stop, self._ending = threading.Event(), threading.Event(), threading.Lock()
         self._beat = threading.Thread(target=self._run, name="gpu-lease", daemon=True)
 
     @property
@@ -120,7 +114,7 @@ class HeldCard:
     @property
     def seconds(self) -> float:
         """From taking to giving back, or to now while it is held."""
-        return (self._ended or time.monotonic()) - self._began
+        return (self._given or time.monotonic()) - self._began
 
     @property
     def record(self) -> Record:
@@ -132,10 +126,20 @@ class HeldCard:
         )
         return replace(self._mine.record, tenants=tenants)
 
+    @property
+    def ended_by(self) -> str | None:
+        """Why work had to stop, in a sentence."""
+        return self.ended.says if self.ended else None
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What became of each workload, once it is given back."""
+        return tuple(map(str, self.reports))
+
     def still_held(self) -> bool:
         """May work go on? False once the card was asked for or lost, or a human changed a workload."""
         if time.monotonic() - self._renewed >= self.cluster.times.lifetime_s:
-            self._end("we did not renew for a lifetime")
+            self._end("lost", f"we did not renew for a lifetime of {self.cluster.times.lifetime_s:.0f} s")
         return not self._over.is_set()
 
     def wait(self, seconds: float) -> bool:
@@ -169,7 +173,7 @@ class HeldCard:
         finally:
             self._stop.set()
             self._beat.join()
-            self._ended = time.monotonic()
+            self._given = time.monotonic()
         for report in self.reports:
             say(f"gpu lease: {report}")
         say(f"gpu lease: given back after {self.seconds:.1f} s")
@@ -180,11 +184,12 @@ class HeldCard:
         self._mine, self._renewed, self._began = mine, asked, asked
         self._beat.start()
 
-    def _end(self, why: str) -> None:
-        if not self._over.is_set():
-            self.ended_by = why
-            self.cluster.say(f"gpu lease: {why}")
-            self._over.set()
+    def _end(self, how: Literal["release", "lost", "changed"], says: str) -> None:
+        with self._ending:  # by the heartbeat or by who works: the first reason stays
+            if self.ended is None:
+                self.ended = Ended(how, says)
+                self.cluster.say(f"gpu lease: {says}")
+                self._over.set()
 
     def _run(self) -> None:
         assert self._mine is not None
@@ -196,11 +201,11 @@ class HeldCard:
                 latest = cluster.perform(renew(latest))
                 self._renewed = asked  # not later: the renewal is as old as its request
                 if latest.release == latest.token:
-                    self._end("asked to give the card back")
+                    self._end("release", "asked to give the card back")
                 if self.held and (changed := cluster.perform(watch_plan(self.held))):
-                    self._end(str(changed))
+                    self._end("changed", str(changed))
             except Lost as error:
-                self._end(str(error))
+                self._end("lost", str(error))
                 return
             except (GpuError, KubeError) as error:  # still ours until a lifetime has passed; `still_held` counts
                 self.cluster.say(f"gpu lease: a heartbeat failed: {error}")

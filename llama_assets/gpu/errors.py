@@ -6,6 +6,9 @@ GpuError (record.py)
 ├── KeepsChanging   somebody writes the object faster than we do
 ├── StillThere      pods that hold the card do not go
 ├── NoReaper        nobody beats who would give the card back for us
+├── ScaledByOthers  an autoscaler or GitOps tool would scale a workload back; names each
+├── AnotherLease    a workload bears the note of a holder of another Lease
+├── NotRestored     the card was given back, and something is not as it was found
 ├── ForeignNote     the label is there and is no note of ours
 └── HeldByOther     (record.py)
 """
@@ -19,6 +22,8 @@ from llama_assets.gpu.record import GpuError
 
 if TYPE_CHECKING:
     from llama_assets.gpu.actions import Denied
+    from llama_assets.gpu.lease import Report
+    from llama_assets.gpu.note import Note
     from llama_assets.gpu.objects import LeaseObject, Ref
 
 
@@ -69,6 +74,34 @@ class NoReaper(GpuError):
         super().__init__(
             f"no reaper beats ({seen}), so nobody would give the card back if this process died; "
             "start Deployment llama-assets-reaper, or say --without-reaper"
+        )
+
+
+class ScaledByOthers(GpuError):
+    """Somebody else scales a workload and would scale it back while we hold the card."""
+
+    def __init__(self, obstacles: tuple[str, ...]) -> None:
+        self.obstacles = obstacles
+        super().__init__("nothing was scaled, because it would be scaled back. " + "; ".join(obstacles))
+
+
+class AnotherLease(GpuError):
+    """A workload is down for the holder of another Lease."""
+
+    def __init__(self, ref: Ref, note: Note) -> None:
+        super().__init__(
+            f"{ref} bears the note {note} of a holder of another Lease in this namespace; one card has one lease, so "
+            "give every catalog that names this workload the same `gpu.lease`"
+        )
+
+
+class NotRestored(GpuError):
+    """The card was given back, and something is not as it was found."""
+
+    def __init__(self, reports: tuple[Report, ...]) -> None:
+        self.reports = reports
+        super().__init__(
+            "the GPU lease is free, but not all is as found: " + "; ".join(str(report) for report in reports)
         )
 
 

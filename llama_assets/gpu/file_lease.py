@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llama_assets.gpu.record import HeldByOther, LeaseTimes, Record, micro_time
+from llama_assets.gpu.record import Ended, HeldByOther, LeaseTimes, Overview, Preview, Record, micro_time
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,23 @@ class FileLease:
             return record, record.holder is not None and not _locked(descriptor)
         finally:
             os.close(descriptor)
+
+    def overview(self) -> Overview:
+        """Who has the card, and since when; the lock says whether it lives."""
+        record, living = self.status()
+        if living:
+            said = f"held by {record.holder} ({record.purpose}) since {record.acquired_at}, token {record.token}"
+        elif record.holder:
+            said = f"free: {record.holder} died with it (token {record.token}); the next taker goes on from there"
+        else:
+            said = f"free; last token {record.token}"
+        return Overview(record, living, (said, self.plan), {"plan": self.plan})
+
+    def preview(self, say: Callable[[str], None] = lambda _: None) -> Preview:  # noqa: ARG002 - nothing is waited for
+        """What taking would do; nothing on this machine is in its way but another holder, who is waited for."""
+        record, living = self.status()
+        held = f"held by {record.holder} ({record.purpose}); a taker waits" if living else "free"
+        return Preview(record, living, (held, self.plan))
 
     def release(self) -> Record:
         """Ask the living holder to give the card back; returns the record it will give. It does so at its next beat."""
@@ -152,6 +169,16 @@ class HeldLease:
     def seconds(self) -> float:
         """From taking to giving back, or to now while it is held."""
         return (self._ended or time.monotonic()) - self._began
+
+    @property
+    def ended(self) -> Ended | None:
+        """Somebody asked for the card; nothing else ends a lease of one machine."""
+        return Ended("release", "asked to give the card back") if self._released.is_set() else None
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Nothing was touched."""
+        return ()
 
     def still_held(self) -> bool:
         """May work go on? False once somebody asked for the card."""

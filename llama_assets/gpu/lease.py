@@ -82,7 +82,7 @@ def take(card: Card, me: str, ask_heart: bool = True) -> Plan[Held]:
         GpuError: one of the tree above; whatever was noted is put back and the Lease is free.
     """
     if ask_heart:
-        yield from _reaper_beats()
+        yield from reaper_beats()
     mine = yield from _swap(me)
     notes, trouble = yield from _take_under(card, mine)
     if trouble is not None:
@@ -164,7 +164,8 @@ def ours(note: Note, mine: LeaseObject) -> bool:
     return (note.token, note.holder) == (mine.token, holder_id(mine.holder or ""))
 
 
-def _reaper_beats() -> Plan[None]:
+def reaper_beats() -> Plan[None]:
+    """Wait until a beat of the reaper was seen. Raises NoReaper when none comes."""
     first = yield ReadHeart()
     while (yield Wait("heart")):
         now = yield ReadHeart()

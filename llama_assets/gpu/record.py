@@ -7,11 +7,11 @@ GpuError
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,41 @@ class Record:
             raise ValueError(f"not a lease record: {error}") from None
 
 
+@dataclass(frozen=True)
+class Ended:
+    """Why a holder must stop before it wanted to, and the same in a sentence."""
+
+    how: Literal["release", "lost", "changed"]
+    says: str
+
+    def __str__(self) -> str:
+        return self.says
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What taking the card would do, found out without writing. `obstacles` say why it would fail."""
+
+    record: Record
+    held: bool
+    lines: tuple[str, ...]
+    obstacles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One look at the card: who has it, what will be restored, who would restore it. `facts` are the same as values."""
+
+    record: Record
+    held: bool
+    lines: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"held": self.held, **self.record.as_dict(), **self.facts}
+
+
 class Taken(Protocol):
     """A lease that is ours, or was."""
 
@@ -81,6 +116,14 @@ class Taken(Protocol):
     @property
     def record(self) -> Record:
         """As written, with what will be restored."""
+
+    @property
+    def ended(self) -> Ended | None:
+        """Why work must stop; None while it may go on."""
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Once it is given back: what became of each workload, in sentences."""
 
     def still_held(self) -> bool:
         """May work go on?"""
@@ -99,6 +142,12 @@ class Lease(Protocol):
     def status(self) -> tuple[Record, bool]:
         """The record, and whether somebody has the card."""
 
+    def overview(self) -> Overview:
+        """One look, for people: it never fails for want of a right, it says what it may not see."""
+
+    def preview(self, say: Callable[[str], None] = lambda _: None) -> Preview:
+        """What taking would do and what stands in its way. Writes nothing; may wait for a beat of the reaper."""
+
     def release(self) -> Record:
         """Ask the holder to give the card back."""
 
@@ -106,6 +155,16 @@ class Lease(Protocol):
         self, holder: str, purpose: str, say: Callable[[str], None] = lambda _: None
     ) -> AbstractContextManager[Taken]:
         """Hold the card for the length of the block. Raises GpuError."""
+
+
+def age(stamp: str | None, now: datetime | None = None) -> float | None:
+    """Seconds since a time as `micro_time` writes it, by this machine's clock; None when there is none.
+
+    For people only: whether a holder lives is never judged by two machines' clocks.
+    """
+    if not stamp:
+        return None
+    return ((now or datetime.now(UTC)) - datetime.fromisoformat(stamp)).total_seconds()
 
 
 def micro_time(moment: datetime | None = None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_assets.catalog import Catalog
 from llama_assets.gpu.actions import (
@@ -28,12 +28,13 @@ from llama_assets.gpu.actions import (
     WriteLease,
     perform,
 )
-from llama_assets.gpu.note import LABEL
+from llama_assets.gpu.note import LABEL, Note
 from llama_assets.gpu.objects import Card, LeaseObject, Ref, Standing, Workload
 from llama_assets.gpu.record import LeaseTimes, micro_time
 from llama_assets.kube import Conflict, Forbidden, Invalid, Kube, NotFound, Object, Trouble
 from llama_assets.kube import Refused as Malformed
 
+T = TypeVar("T")
 MANAGER = "llama-assets-lease"  # owns spec.replicas while a note stands: a GitOps apply gets a conflict
 HEART = "llama-assets-reaper"
 PURPOSE = "llama-assets.io/purpose"
@@ -134,29 +135,52 @@ class Cluster:
 
     def _answered(self, action: Action) -> Any:
         """A read is repeated while the API server is away; a write is not, for it may have landed: the plan reads."""
-        write = isinstance(action, PatchWorkload | WriteLease)
+        if not isinstance(action, PatchWorkload | WriteLease):
+            return self.patiently(lambda: self._request(action))
+        try:
+            return self._request(action)
+        except Trouble as error:
+            self.say(f"gpu lease: {error}; reading again")
+            return Refused()
+
+    def patiently(self, read: Callable[[], T]) -> T:
+        """What `read` returns once the API server answers. Raises Trouble when it is away for `times.api_away_s`."""
         began = time.monotonic()
         while True:
             try:
-                return self._request(action)
-            except Trouble as error:
-                if write:
-                    self.say(f"gpu lease: {error}; reading again")
-                    return Refused()
+                return read()
+            except Trouble:
                 if time.monotonic() - began >= self.times.api_away_s:
                     raise
                 self.pause(self.times.look_again_s)
+
+    def heart(self) -> str | None:
+        """When a reaper beat last, by its own clock; None when none ever did."""
+        try:
+            heart = self.kube.get("Lease", self.namespace, HEART)
+        except NotFound:
+            return None
+        return (heart.get("spec") or {}).get("renewTime")
+
+    def refused(self, seen: Workload, replicas: int, note: Note) -> str | None:
+        """Why the API server would refuse this write, by a dry run of it; None when it would not. Writes nothing.
+
+        Its version is left out: that it moves meanwhile is no obstacle.
+        """
+        body = {"metadata": {"uid": seen.uid, "labels": {LABEL: str(note)}}, "spec": {"replicas": replicas}}
+        ref = seen.ref
+        try:
+            self.kube.patch(ref.kind, ref.namespace, ref.name, body, manager=MANAGER, dry_run=True)
+        except (NotFound, Forbidden, Invalid, Malformed) as error:
+            return error.message
+        return None
 
     def _request(self, action: Action) -> Any:
         match action:
             case ReadLease():
                 return self.standing.see(self.read_lease(), time.monotonic())
             case ReadHeart():
-                try:
-                    heart = self.kube.get("Lease", self.namespace, HEART)
-                except NotFound:
-                    return None
-                return (heart.get("spec") or {}).get("renewTime")
+                return self.heart()
             case ReadWorkload(ref):
                 try:
                     return workload(ref, self.kube.get(ref.kind, ref.namespace, ref.name))

@@ -32,6 +32,11 @@ class Request(Message):
         """The model's id for the task's label."""
         return None
 
+    @property
+    def deadline_s(self) -> float | None:
+        """How long its Job may run; None: as long as any task's."""
+        return None
+
 
 class Download(Request):
     """Fetch, verify and publish what the followed revision of one model selects."""
@@ -69,11 +74,19 @@ class Judge(Request):
 
 
 class Hold(Request):
-    """Take the card, keep it for `minutes` or until released, give it back."""
+    """Take the card, keep it for `minutes` or until released, give it back. With `dry_run` nothing is written, and the
+    answer is `Previewed`.
+    """  # fmt: skip
 
     kind: ClassVar[TaskKind] = "hold"
     catalog: Catalog
     minutes: float
+    dry_run: bool = False
+
+    @property
+    def deadline_s(self) -> float:
+        """The minutes asked for, and an hour to start, to wait for the card, and for tenants to go and come back."""
+        return self.minutes * 60 + 3600
 
 
 class Answer(Message):
@@ -166,12 +179,28 @@ class Judged(Answer):
 
 
 class Held(Answer):
-    """The card was held and given back."""
+    """The card was held and given back. `tenants` maps each to the replicas found, null where it was not touched.
 
+    `ended_by`: time was up, a release was asked for, the task was told to stop, the lease was lost, or a human changed
+    a workload; `says` is that in a sentence. `left` says what became of each workload that was put back.
+    """
+
+    holder: str
     token: int
     seconds: float
-    ended_by: Literal["time", "release", "signal"]
-    tenants: tuple[str, ...]
+    ended_by: Literal["time", "release", "signal", "lost", "changed"]
+    says: str
+    tenants: dict[str, int | None]
+    left: tuple[str, ...] = ()
+
+
+class Previewed(Answer):
+    """What taking the card would do. `obstacles` are why it would fail; none of it was written."""
+
+    held_by: str | None
+    token: int
+    lines: tuple[str, ...]
+    obstacles: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from llama_assets.tasks.messages import (
     Inspected,
     Judged,
     ModelFiles,
+    Previewed,
     VerdictResult,
 )
 
@@ -85,7 +86,14 @@ class Tasks:
                 arms={m["id"]: arm() for m in task.request["catalog"]["models"]},
             ),
             "verdict": lambda _: Judged(session="/s/0", verdict=verdict("judged again")),
-            "hold": lambda _: Held(token=3, seconds=60.0, ended_by="time", tenants=()),
+            "hold": lambda task: (
+                Previewed(held_by=None, token=2, lines=("free", "immich/ml: at 1; set to 0"), obstacles=())
+                if task.request["dry_run"]
+                else Held(
+                    holder="bench/1", token=3, seconds=60.0, ended_by="time", says="5 min are over",
+                    tenants={"immich/ml": 1}, left=("Deployment immich/ml: restored, at 1 replicas",),
+                )
+            ),
         }  # fmt: skip
 
     def run(self, task: Task, environment: Mapping[str, str], line: Callable[[str], None]) -> None:
@@ -153,7 +161,7 @@ def test_the_whole_graph_asks_each_task_once_and_materializes_everything(run, ta
     result = run("*")
     assert result.success
     assert sorted(tasks.kinds()) == sorted(
-        [*(f"download {m}" for m in MODELS), "store", "store", "store", "store", "benchmark"]
+        [*(f"download {m}" for m in MODELS), "store", "store", "store", "store", "hold", "benchmark"]
     )
     expected = {f"{stage}/{m}" for stage in ("gguf", "benchmark") for m in MODELS} | {
         "llama_swap",
@@ -253,11 +261,36 @@ def test_nothing_to_serve_is_an_error_that_says_what_to_materialize(run, tasks):
 
 
 def test_the_lease_beside_a_benchmark_takes_nothing_and_alone_it_holds(run, tasks):
-    beside = materialized(run('key:"gpu_lease" or key:"benchmark/qwen3vl-4b"'))["gpu_lease"]
-    assert beside["taken"].value is False and "hold" not in tasks.kinds()
-    alone = materialized(run("gpu_lease", {"ops": {"gpu_lease": {"config": {"minutes": 5}}}}))["gpu_lease"]
-    assert alone["taken"].value is True and alone["ended_by"].value == "time"
-    assert tasks.asked[-1].request["minutes"] == 5
+    result = run('key:"gpu_lease" or key:"benchmark/qwen3vl-4b"')
+    beside = materialized(result)["gpu_lease"]
+    assert tasks.kinds() == ["hold", "benchmark"]
+    assert tasks.asked[0].request["dry_run"] is True
+    assert beside["taken"].value is False and beside["held_by"].value == "nobody"
+    assert "immich/ml: at 1; set to 0" in beside["plan"].value
+    alone = run("gpu_lease", {"ops": {"gpu_lease": {"config": {"minutes": 5}}}})
+    metadata = materialized(alone)["gpu_lease"]
+    assert metadata["taken"].value is True and metadata["ended_by"].value == "time"
+    assert metadata["held_by"].value == "bench/1" and metadata["tenants"].value == {"immich/ml": 1}
+    assert metadata["put_back"].value == ["Deployment immich/ml: restored, at 1 replicas"]
+    assert tasks.asked[-1].request["minutes"] == 5 and tasks.asked[-1].request["dry_run"] is False
+    assert checks(alone)["gpu_lease:restored"]
+
+
+def test_what_stands_in_the_way_of_the_card_fails_the_lease_before_anything_is_asked(run, tasks):
+    tasks.replies["hold"] = lambda _: Previewed(
+        held_by=None, token=2, lines=("free",), obstacles=("Deployment immich/ml: ScaledObject immich/ml scales it",)
+    )
+    result = run('key:"gpu_lease" or key:"benchmark/qwen3vl-4b"')
+    assert not result.success and tasks.kinds() == ["hold"], "the benchmark downstream does not begin"
+    assert failures(result) == (
+        "the card cannot be taken, and nothing was scaled:\nDeployment immich/ml: ScaledObject immich/ml scales it"
+    )
+
+
+def test_a_hold_that_could_not_put_back_fails_with_its_sentence(run, tasks):
+    tasks.replies["hold"] = lambda _: "the GPU lease is free, but not all is as found: Deployment immich/ml: denied"
+    result = run("gpu_lease")
+    assert not result.success and "Deployment immich/ml: denied" in failures(result)
 
 
 def test_one_model_is_asked_alone_and_only_its_asset_is_materialized(run, tasks):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,124 +9,17 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 
 import pytest
 
 from llama_assets.gpu.cluster_lease import ClusterLease
 from llama_assets.gpu.errors import NoReaper, NotAllowed
-from llama_assets.gpu.note import LABEL
-from llama_assets.gpu.objects import Card, Ref
-from llama_assets.gpu.reaper import Reaper
+from llama_assets.gpu.objects import Ref
 from llama_assets.gpu.record import HeldByOther, LeaseTimes
 from llama_assets.gpu.workloads import Cluster as Observer
-from llama_assets.kube import Kube
-from tests.cluster import PYTHON, until
+from tests.cluster import until
 from tests.conftest import ROOT
-
-TIMES = LeaseTimes(
-    lifetime_s=3, beat_s=0.5, wait_s=20, look_again_s=0.1, heart_s=3, gone_s=60, ready_s=90, api_away_s=30
-)
-POD = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(1e6)"
-
-
-@dataclass
-class Place:
-    """A namespace with workloads, and its own Lease."""
-
-    kube: Kube
-    kubeconfig: str
-    namespace: str
-
-    def workload(self, name: str, replicas: int = 1, kind: str = "Deployment", **spec: object) -> Ref:
-        container = {
-            "name": "main", "image": PYTHON, "command": ["python", "-c", POD], "imagePullPolicy": "IfNotPresent",
-            "resources": {"requests": {"cpu": "5m", "memory": "16Mi"}},
-            "securityContext": {
-                "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
-                "runAsUser": 10001, "seccompProfile": {"type": "RuntimeDefault"},
-            },
-        }  # fmt: skip
-        pod = {"containers": [container], "terminationGracePeriodSeconds": 5}
-        body = {
-            "metadata": {"name": name},
-            "spec": {
-                "replicas": replicas,
-                "selector": {"matchLabels": {"app": name}},
-                "template": {"metadata": {"labels": {"app": name}}, "spec": pod},
-                **({"serviceName": name} if kind == "StatefulSet" else {}),
-                **spec,
-            },
-        }
-        self.kube.create(kind, self.namespace, body)
-        return Ref(kind, self.namespace, name)  # type: ignore[arg-type]
-
-    def lease(self, *tenants: Ref, name: str = "gpu", engine: Ref | None = None, **more: object) -> ClusterLease:
-        card = Card(tenants, engine)
-        return ClusterLease(self.kube, self.namespace, name, card, TIMES, **{"without_reaper": True, **more})
-
-    def reaper(self, lease: ClusterLease) -> Reaper:
-        return Reaper(self.kube, self.namespace, lease.name, lease.card, TIMES)
-
-    def at(self, ref: Ref) -> tuple[int, str | None]:
-        found = self.kube.get(ref.kind, ref.namespace, ref.name)
-        return found["spec"]["replicas"], (found["metadata"].get("labels") or {}).get(LABEL)
-
-    def ready(self, ref: Ref) -> int:
-        return self.kube.get(ref.kind, ref.namespace, ref.name)["status"].get("readyReplicas", 0)
-
-    def pods(self, ref: Ref) -> int:
-        """Pods whose processes may still run."""
-        found = self.kube.list("Pod", ref.namespace, labels=f"app={ref.name}")
-        return sum(pod["status"]["phase"] not in ("Succeeded", "Failed") for pod in found)
-
-    def scale(self, ref: Ref, replicas: int) -> None:
-        self.kube.patch(ref.kind, ref.namespace, ref.name, {"spec": {"replicas": replicas}}, manager="human")
-
-    def holder_of(self, name: str = "gpu") -> str | None:
-        return self.kube.get("Lease", self.namespace, name)["spec"].get("holderIdentity")
-
-    def process(self, lease: ClusterLease) -> subprocess.Popen[str]:
-        """A holder in a process of its own; it prints a line once it has the card, and holds it until it is ended."""
-        asked = {
-            "namespace": self.namespace, "name": lease.name, "times": asdict(lease.times),
-            "card": [asdict(ref) for ref in lease.card.tenants],
-        }  # fmt: skip
-        return subprocess.Popen(
-            [sys.executable, "-c", HOLDER, json.dumps(asked), self.kubeconfig],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-
-
-HOLDER = """
-import json, sys
-from llama_assets.gpu.cluster_lease import ClusterLease
-from llama_assets.gpu.objects import Card, Ref
-from llama_assets.gpu.record import LeaseTimes
-from llama_assets.kube import Kube
-asked = json.loads(sys.argv[1])
-times = LeaseTimes(**asked["times"])
-card = Card(tuple(Ref(**ref) for ref in asked["card"]))
-lease = ClusterLease(Kube.open(sys.argv[2]), asked["namespace"], asked["name"], card, times, True)
-with lease.take("test", "a test", print) as held:
-    print("held", flush=True)
-    held.wait(600)
-    print("ended by", held.ended_by, flush=True)
-print("given", flush=True)
-"""
-
-
-@pytest.fixture
-def place(cluster, module_namespace) -> Place:
-    return Place(cluster.kube, str(cluster.kubeconfig), module_namespace)
-
-
-def line(process: subprocess.Popen[str], start: str) -> str:
-    assert process.stdout is not None
-    for said in process.stdout:
-        if said.startswith(start):
-            return said
-    return pytest.fail(f"the holder ended with {process.wait()} and never said {start!r}")
+from tests.gpu.place import TIMES, line
 
 
 def test_tenants_at_three_one_and_zero_go_and_come_back_as_found(place):
@@ -191,7 +83,7 @@ def test_what_a_human_scales_ends_the_work_and_stays(place):
     with place.lease(tenant, name="scaled").take("test", "a test") as held:
         place.scale(tenant, 2)
         assert held.wait(10)
-        assert "changed by hand" in (held.ended_by or "")
+        assert held.ended.how == "changed" and "changed by hand, at 2 replicas" in held.ended.says
     assert place.at(tenant) == (2, None)
     assert [(report.became, report.replicas) for report in held.reports] == [("changed by hand", 2)]
 
@@ -201,7 +93,7 @@ def test_a_lease_deleted_by_hand_is_a_lost_lease_and_the_tenant_comes_back(place
     with place.lease(tenant, name="deleted").take("test", "a test") as held:
         place.kube.delete("Lease", place.namespace, "deleted")
         assert held.wait(10)
-        assert "lost" in (held.ended_by or "")
+        assert held.ended.how == "lost" and "was lost to nobody" in held.ended.says
     assert place.at(tenant) == (1, None)
 
 
@@ -249,7 +141,7 @@ def test_a_release_that_is_asked_for_ends_the_work(place):
         assert not held.wait(1)
         assert lease.release().token == 1
         assert held.wait(10)
-        assert held.ended_by == "asked to give the card back"
+        assert held.ended.how == "release"
     assert place.holder_of("asked") is None
 
 
