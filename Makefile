@@ -1,13 +1,14 @@
 # The commands of this project. `make help` lists them. Everything lives in .venv, .dagster and .llama-assets here.
 PYTHON ?= python3
 BIN := .venv/bin
+GIVEN_IMAGE := $(IMAGE)
 IMAGE ?= llama-assets:latest
 KIT ?= ../shared/cluster/cluster
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 demo: .venv/demo ## the whole graph on generated models, in under a minute: Hub to verdict
 	@$(BIN)/python -m llama_assets.demo
@@ -15,6 +16,14 @@ demo: .venv/demo ## the whole graph on generated models, in under a minute: Hub 
 ui: .venv/demo ## the Dagster UI on the same instance, http://127.0.0.1:3000
 	@echo "The demo's runs are here. What you materialize here follows your own settings: the Hub's real files, your photos."
 	$(BIN)/dagster dev -w workspace.yaml
+
+# KUBECONFIG names the cluster; the test kit beside the checkout is used where it is not set. IMAGE=registry/name:tag
+# for a cluster that only a registry reaches; LLAMA_SWAP_IMAGE for a real llama-swap.
+cluster-demo: .venv/demo ## the same on a Kubernetes cluster: Jobs, llama-swap, a tenant's card leased and given back
+	@$(BIN)/python -m llama_assets.demo.cluster up --kit "$(KIT)" --image "$(GIVEN_IMAGE)"
+
+cluster-demo-down: .venv/demo ## remove every trace of it from the cluster
+	@$(BIN)/python -m llama_assets.demo.cluster down --kit "$(KIT)" --image "$(GIVEN_IMAGE)"
 
 test: .venv/dev chromium ## lint, types, import contract, and every test
 	$(BIN)/ruff format --check .
@@ -66,4 +75,4 @@ chromium:
 	  echo "installing chromium for the UI test" && apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } || true
 
-.PHONY: help demo ui test image figures golden constraints clean chromium
+.PHONY: help demo ui cluster-demo cluster-demo-down test image figures golden constraints clean chromium

@@ -9,9 +9,6 @@ command.
 from __future__ import annotations
 
 import os
-import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,9 +18,9 @@ from llama_assets import catalog as catalogs
 from llama_assets.demo.hub import LoopbackHub
 from llama_assets.demo.models import repo_files
 from llama_assets.demo.photos import draw_photos
+from llama_assets.demo.showing import materialize
 
 HOME = Path(".llama-assets/demo")
-LOG_LINE = re.compile(r"^\S+ \S+ \S+ - dagster - (?P<level>[A-Z]+) - \S+ - \S+ - (?:(?P<pid>\d+) - )?(?P<rest>.*)$")
 
 
 @click.command()
@@ -43,7 +40,7 @@ def main(home: Path, photos: int, select: str) -> None:
         click.echo(f"photos   {photos} in {home / 'photos'}{'' if drawn else ', drawn earlier'}")
         click.echo(f"$ dagster asset materialize --select '{select}' -m llama_assets.definitions\n")
         environment = demo_environment(home, hub.url)
-        status = _materialize(select, environment, home / "run.log", began)
+        status = materialize(select, environment, home / "run.log", began).status
         fetched = hub.count("cdn", "GET")
     if status:
         click.echo(f"\nthe demo failed; the whole log is {home / 'run.log'}", err=True)
@@ -62,47 +59,6 @@ def demo_environment(home: Path, hub: str) -> dict[str, str]:
         "LLAMA_ASSETS_PHOTOS": str(home / "photos"),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _materialize(select: str, environment: dict[str, str], log: Path, began: float) -> int:
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "asset",
-        "materialize",
-        "--select",
-        select,
-        "-m",
-        "llama_assets.definitions",
-    ]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    assert process.stdout is not None
-    try:
-        with log.open("w") as kept:
-            failing = False
-            for line in process.stdout:
-                kept.write(line)
-                if shown := _shown(line):
-                    click.echo(f"{time.monotonic() - began:5.1f} s  {shown}")
-                    failing = "STEP_FAILURE" in shown
-                elif failing and line.strip():  # a failure's own sentence follows its line, up to the stack trace
-                    failing = not line.startswith("Stack Trace:")
-                    click.echo(line.rstrip() if failing else "")
-    except KeyboardInterrupt:
-        click.echo("stopping; rows that were written are kept", err=True)
-    return process.wait()
-
-
-def _shown(line: str) -> str | None:
-    """What a person wants to see of one line of Dagster's log: what tasks say, and errors."""
-    found = LOG_LINE.match(re.sub(r"\x1b\[[0-9;]*m", "", line.rstrip()))
-    if not found or found["level"] == "DEBUG" or "[pipes]" in found["rest"]:
-        return None
-    step, _, message = found["rest"].partition(" - ")
-    return f"{step.replace('__', '/'):<24} {message}" if message else None
 
 
 def _end(home: Path, fetched: int, seconds: float) -> None:

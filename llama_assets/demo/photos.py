@@ -1,5 +1,7 @@
 """Drawn photos: skies, hills, suns, houses, sails, as small JPEG and PNG files, some turned by their EXIF as phones do.
 
+    python -m llama_assets.demo.photos FOLDER --count 40
+
 Here: enough variety that models, thumbnails and ranks have something to tell apart, from a seed, in a second. Not here:
 which of them are asked (`bench.photos`).
 """
@@ -175,3 +177,19 @@ SCENES: dict[str, Callable[[Pen, random.Random, int, int], None]] = {
     "balloons": _balloons,
     "road": _road,
 }
+
+
+def main() -> None:
+    """Draw into a folder, for a cluster's claim."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m llama_assets.demo.photos", description="Draw photos.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=36, help="how many there shall be (default %(default)s)")
+    asked = parser.parse_args()
+    drawn = draw_photos(asked.folder, asked.count)
+    print(f"{asked.count} photos in {asked.folder}, {drawn} drawn now")
+
+
+if __name__ == "__main__":
+    main()
