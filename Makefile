@@ -25,11 +25,12 @@ cluster-demo: .venv/demo ## the same on a Kubernetes cluster: Jobs, llama-swap, 
 cluster-demo-down: .venv/demo ## remove every trace of it from the cluster
 	@$(BIN)/python -m llama_assets.demo.cluster down --kit "$(KIT)" --image "$(GIVEN_IMAGE)"
 
-test: .venv/dev chromium ## lint, types, import contract, and every test
+test: ahead .venv/dev ## lint, types, import contract, and every test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory chromium
 	$(BIN)/pytest --numprocesses 4 -m "not alone"
 	$(BIN)/pytest -m alone || [ $$? = 5 ] # 5: there is none
 
@@ -69,10 +70,17 @@ clean: ## remove what the commands made here, the environment included
 	@$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ .venv/demo
 
+# What a bare machine takes minutes to get comes in the background, one after the other since both use apt. The tests
+# wait for the cluster where they want it, by the same lock (tests/cluster.py).
+ahead:
+	@{ $(MAKE) chromium; [ "$$KUBECONFIG" ] || [ "$$(id -u)" != 0 ] || [ ! -x $(KIT) ] || \
+	  flock --close /tmp/llama-assets-cluster.lock $(KIT) up; } >/dev/null 2>&1 &
+
 # The UI test needs a browser. Where we may install Debian's we do; elsewhere the test says why it skips.
 chromium:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  echo "installing chromium for the UI test" && apt-get -qq update && \
-	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; } || true
+	  flock /tmp/llama-assets-chromium.lock sh -c 'command -v chromium >/dev/null || { \
+	  echo "installing chromium for the UI test"; apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; }'; } || true
 
-.PHONY: help demo ui cluster-demo cluster-demo-down test image figures golden constraints clean chromium
+.PHONY: help demo ui cluster-demo cluster-demo-down test ahead image figures golden constraints clean chromium
