@@ -21,7 +21,7 @@ from llama_assets.gpu.lease import Held, Report, give, renew
 from llama_assets.gpu.lease import take as take_plan
 from llama_assets.gpu.lease import watch as watch_plan
 from llama_assets.gpu.note import identity
-from llama_assets.gpu.objects import Card, LeaseObject, Standing
+from llama_assets.gpu.objects import Card, LeaseObject, Seen, Standing
 from llama_assets.gpu.overview import overview, preview
 from llama_assets.gpu.record import Ended, GpuError, LeaseTimes, Overview, Preview, Record
 from llama_assets.gpu.workloads import Cluster
@@ -80,7 +80,9 @@ class ClusterLease:
         refuse_obstacles(held.cluster.patiently(lambda: owners(self.kube, self.card.workloads)), say)
         me = identity(holder.replace("/", "."))
         try:
-            held.held = held.cluster.perform(held.beating(take_plan(self.card, me, ask_heart=not self.without_reaper)))
+            held.held = held.cluster.perform(
+                held.beating(take_plan(self.card, me, ask_heart=not self.without_reaper), me)
+            )
             say(f"gpu lease: taken, token {held.token}")
             yield held
         finally:
@@ -102,6 +104,7 @@ class HeldCard:
         self._mine: LeaseObject | None = None
         self._began = self._renewed = time.monotonic()
         self._given: float | None = None
+        self._giving = False
         self._over, self._stop, self._ending = threading.Event(), threading.Event(), threading.Lock()
         self._beat = threading.Thread(target=self._run, name="gpu-lease", daemon=True)
 
@@ -149,24 +152,29 @@ class HeldCard:
             self._over.wait(max(0.0, min(self.cluster.times.look_again_s, end - time.monotonic())))
         return self._over.is_set()
 
-    def beating(self, plan: Plan[Held]) -> Plan[Held]:
-        """The plan of taking, with the heartbeat started by the write that takes the Lease."""
-        answer = None
+    def beating(self, plan: Plan[Held], me: str) -> Plan[Held]:
+        """The plan of taking, with the heartbeat started by the write that takes the Lease.
+
+        If the answer to that write is lost, the next read shows that it landed.
+        """
+        answer, asked = None, self._began
         while True:
             try:
                 action = plan.send(answer)
             except StopIteration as end:
                 return end.value  # type: ignore[no-any-return]
-            asked = time.monotonic()
+            if isinstance(action, WriteLease):
+                asked = time.monotonic()
             answer = yield action
-            takes = isinstance(action, WriteLease) and action.holder is not None
-            if takes and isinstance(answer, LeaseObject):
-                self._start(answer, asked)
+            lease = answer.lease if isinstance(answer, Seen) else answer
+            if self._mine is None and isinstance(lease, LeaseObject) and lease.holder == me:
+                self._start(lease, asked)
 
     def give_back(self, say: Callable[[str], None]) -> None:
         """Put back what we set and free the Lease; the heartbeat goes on until then. Raises NotRestored."""
         if self._mine is None:
             return
+        self._giving = True
         try:
             # After a failed take too: it has given, but it may have been interrupted in it.
             self.reports = self.cluster.perform(give(self._lease.card, self._mine))
@@ -202,7 +210,8 @@ class HeldCard:
                 self._renewed = asked  # not later: the renewal is as old as its request
                 if latest.release == latest.token:
                     self._end("release", "asked to give the card back")
-                if self.held and (changed := cluster.perform(watch_plan(self.held))):
+                changed = cluster.perform(watch_plan(self.held)) if self.held and not self._giving else None
+                if changed and not self._giving:  # what changes then, changes by us
                     self._end("changed", str(changed))
             except Lost as error:
                 self._end("lost", str(error))

@@ -5,6 +5,7 @@ GpuError (record.py)
 ├── NotAllowed      the API server said no (403, 404, 422): names the object and what it said
 ├── KeepsChanging   somebody writes the object faster than we do
 ├── StillThere      pods that hold the card do not go
+├── ScaledMeanwhile somebody scaled a workload up while we waited for its pods to go
 ├── NoReaper        nobody beats who would give the card back for us
 ├── ScaledByOthers  an autoscaler or GitOps tool would scale a workload back; names each
 ├── AnotherLease    a workload bears the note of a holder of another Lease
@@ -63,6 +64,16 @@ class StillThere(GpuError):
         super().__init__(
             f"{ref} is at 0, and {pods} of its pods are still there; see `kubectl -n {ref.namespace} get pods`: "
             "a pod that ignores SIGTERM goes after its terminationGracePeriodSeconds"
+        )
+
+
+class ScaledMeanwhile(GpuError):
+    """Somebody wants the card back before we had it."""
+
+    def __init__(self, ref: Ref, replicas: int) -> None:
+        super().__init__(
+            f"{ref} was scaled to {replicas} while we waited for its pods to go; that stays, and the card was not "
+            "taken. All else is as found; try again when it may be without the card"
         )
 
 
