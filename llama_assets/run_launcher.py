@@ -13,11 +13,17 @@ from dagster_k8s import K8sRunLauncher
 
 
 class PatientK8sRunLauncher(K8sRunLauncher):
-    """A run whose Job cannot be looked at is a run that goes on; one whose Job is not there is dead, as it was."""
+    """A run whose Job cannot be looked at is a run that goes on; one whose Job is not there is dead, as it was.
+
+    A run of `dagster asset materialize` outside the cluster, recorded in the same database, never had a Job: it is its
+    command's to end. Only a run that was launched has a remote origin.
+    """
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Asked of every started run at each poll of run monitoring."""
-        found = super().check_run_worker_health(run)
+        if run.remote_job_origin is None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "a command runs it, not a Job of ours")
+        found: CheckRunHealthResult = super().check_run_worker_health(run)
         if found.status == WorkerStatus.UNKNOWN and "could not be found" not in (found.msg or ""):
             return CheckRunHealthResult(WorkerStatus.RUNNING, found.msg)  # the next poll asks again
         return found

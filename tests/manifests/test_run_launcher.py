@@ -5,7 +5,9 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 from dagster._core.launcher.base import WorkerStatus
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster_k8s import K8sRunLauncher
+from dagster_shared.record import copy
 
 from llama_assets.run_launcher import PatientK8sRunLauncher
 
@@ -22,7 +24,16 @@ def test_an_api_server_that_is_away_does_not_make_a_run_dead_and_a_missing_job_d
     )  # fmt: skip
     with dg.DagsterInstance.ephemeral() as instance:
         launcher.register_instance(instance)
-        run = instance.create_run_for_job(dg.job(name="empty")(lambda: None), status=dg.DagsterRunStatus.STARTED)
+        of_a_command = instance.create_run_for_job(
+            dg.job(name="empty")(lambda: None), status=dg.DagsterRunStatus.STARTED
+        )
+        location = GrpcServerCodeLocationOrigin(host="llama-assets-code", port=4000, location_name="llama_assets")
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "empty")
+        run = copy(of_a_command, remote_job_origin=origin)
+        if kind is PatientK8sRunLauncher:
+            assert launcher.check_run_worker_health(of_a_command).status == WorkerStatus.RUNNING, (
+                "it has no Job to miss"
+            )
         missing = launcher.check_run_worker_health(run)
         assert missing.status == WorkerStatus.UNKNOWN and "could not be found" in missing.msg
         wire.cut()
