@@ -25,9 +25,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,6 +192,22 @@ class Log:
     gap: bool
 
 
+@dataclass(frozen=True)
+class Seen:
+    """Objects as they were at one version of the API server's store."""
+
+    objects: tuple[Object, ...]
+    version: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happened to an object, and the object after it; before it went, where it is gone."""
+
+    gone: bool
+    object: Object
+
+
 class Kube:
     """One connection. Threads may share it. `host` is the API server's address."""
 
@@ -242,11 +260,39 @@ class Kube:
         self, kind: str, namespace: str | None, labels: str = "", fields: str = "", limit: int | None = None
     ) -> tuple[Object, ...]:
         """Objects of a namespace (None: of all of them) that both selectors select; `limit` cuts the answer."""
-        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit or "")}
-        return tuple(self._json("GET", f"list {_named(kind, namespace)}", _path(kind, namespace), query)["items"])
+        return self.look(kind, namespace, labels, fields, limit).objects
 
-    def log(self, namespace: str, pod: str, container: str, after: str = "", ended: bool = False) -> Log:
-        """Lines of a container whose stamp is later than `after`, in order.
+    def look(
+        self, kind: str, namespace: str | None, labels: str = "", fields: str = "", limit: int | None = None
+    ) -> Seen:
+        """As `list`, with the version that `change` can start from."""
+        query = {"labelSelector": labels, "fieldSelector": fields, "limit": str(limit or "")}
+        found = self._json("GET", f"list {_named(kind, namespace)}", _path(kind, namespace), query)
+        return Seen(tuple(found["items"]), str(found["metadata"]["resourceVersion"]))
+
+    def change(self, kind: str, namespace: str | None, labels: str, since: str, limit_s: float) -> Change | None:
+        """The first change after version `since` to an object that `labels` select, waited for; None when there was
+        none in `limit_s` (whole seconds, rounded up). Its object's version is the next `since`: no change is missed.
+
+        Raises:
+            Refused: 410, `since` is too long ago; list again.
+        """  # fmt: skip
+        query = {"labelSelector": labels, "resourceVersion": since, "timeoutSeconds": str(math.ceil(limit_s))}
+        doing = f"watch {_named(kind, namespace)}"
+        line = self._call("GET", doing, _path(kind, namespace), {**query, "watch": "true"}, until=b"\n")
+        if not line.strip():
+            return None
+        event = json.loads(line.partition(b"\n")[0])
+        if event["type"] == "ERROR":
+            raise Refused(doing, event["object"].get("message", "it ended"), event["object"].get("code"), "Expired")
+        return Change(event["type"] == "DELETED", event["object"])
+
+    def log(
+        self, namespace: str, pod: str, container: str, after: str = "", ended: bool = False,
+        follow_s: float | None = None,
+    ) -> Log:  # fmt: skip
+        """Lines of a container whose stamp is later than `after`, in order; with `follow_s` those to come too, until
+        the container ends or for so long.
 
         A line still being written is left for the next call, unless the container has `ended`.
 
@@ -255,8 +301,12 @@ class Kube:
             Refused: 400, the container has not started yet.
         """
         query = {"container": container, "timestamps": "true", "sinceTime": after}
-        path = f"{_path('Pod', namespace, pod)}/log"
-        text = self._call("GET", f"read the log of Pod {namespace}/{pod}", path, query).decode("utf-8", "replace")
+        path, doing = f"{_path('Pod', namespace, pod)}/log", f"read the log of Pod {namespace}/{pod}"
+        if follow_s is None:
+            read = self._call("GET", doing, path, query)
+        else:
+            read = self._call("GET", doing, path, {**query, "follow": "true"}, until=b"", follow_s=follow_s)
+        text = read.decode("utf-8", "replace")
         *whole, rest = text.split("\n")
         pairs = [line.partition(" ") for line in (*whole, rest) if line and (ended or line is not rest)]
         # While a pod goes the kubelet answers 200 with words of its own (`failed to try resolving symlinks ...`).
@@ -368,7 +418,7 @@ class Kube:
 
     def _call(
         self, method: str, doing: str, path: str, query: Mapping[str, str] | None = None,
-        body: Object | None = None, content: str = "json",
+        body: Object | None = None, content: str = "json", until: bytes | None = None, follow_s: float | None = None,
     ) -> bytes:  # fmt: skip
         from kubernetes.config import ConfigException
         from urllib3 import Timeout
@@ -383,9 +433,10 @@ class Kube:
                 f"{self.host}{path}{'?' if asked else ''}{asked}",
                 headers=headers,
                 body=None if body is None else json.dumps(body),
-                timeout=Timeout(connect=self._limits.connect_s, read=self._limits.read_s),
+                timeout=Timeout(connect=self._limits.connect_s, read=follow_s or self._limits.read_s),
+                preload_content=until is None,
             )
-            text = answer.data
+            text = answer.data if until is None or answer.status >= 400 else _part(answer, until, follow_s)
         except ConfigException as error:
             raise NoCluster(doing, str(error)) from None
         except HTTPError as error:
@@ -393,6 +444,26 @@ class Kube:
         if answer.status >= 400:
             raise _said_no(doing, answer.status, text, answer.headers)
         return text
+
+
+def _part(answer: BaseHTTPResponse, until: bytes, follow_s: float | None) -> bytes:
+    """What comes until these bytes or the answer's end; of a followed log, what comes until it is quiet or time is up.
+    The connection is of no use afterwards, unless the answer ended.
+    """  # fmt: skip
+    from urllib3.exceptions import ReadTimeoutError
+
+    read, end = b"", time.monotonic() + (follow_s or math.inf)
+    try:
+        for block in answer.stream():
+            read += block
+            if (until and until in block) or time.monotonic() > end:
+                answer.close()
+                break
+    except ReadTimeoutError:
+        if follow_s is None:
+            raise
+        answer.close()
+    return read
 
 
 def _path(kind: str, namespace: str | None, name: str = "") -> str:

@@ -59,6 +59,7 @@ def run_task(
         f"{op.op_handle}.{op.retry_number}",
         request.model_dump(mode="json"),
         request.about,
+        request.deadline_s,
     )
     reader = LineReader()
     failed: TaskFailed | None = None

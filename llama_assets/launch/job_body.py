@@ -14,6 +14,7 @@ from typing import Any
 from llama_assets.launch.task import Task, TaskKind
 
 CONTAINER = "task"
+CARD_KINDS: frozenset[TaskKind] = frozenset({"benchmark", "hold"})  # what they took they must give back
 TASK_LABEL = "llama-assets/task"
 MODEL_LABEL = "llama-assets/model"
 RUN_LABEL = "dagster/run-id"
@@ -87,20 +88,36 @@ class JobTimes:
     hopeless_s: float = 60.0
     """How long a start must have failed in the same way (no such image, refused by admission) to be given up."""
     deadline_s: float = 6 * 3600.0
-    """The Job is ended after this, whoever started it and whether they live."""
+    """The Job of a task that names no deadline is ended after this, whoever started it and whether they live."""
     grace_s: float = 60.0
     """From SIGTERM to SIGKILL."""
+    card_grace_s: float = 540.0
+    """The same for a task that has the card: the engine's pods may take 180 s to go (`LeaseTimes.gone_s`), and tenants
+    300 s to be ready again (`ready_s`). Killed earlier, the reaper gives the card back, a lifetime later."""
     kept_s: float = 3600.0
     """How long a finished Job and its log stay to be looked at."""
     patience_s: float = 600.0
     """How long the API server may be away while a Job is followed."""
     stop_patience_s: float = 30.0
     """The same while a caller is being interrupted."""
-    poll_s: float = 1.0
+    poll_s: float = 2.0
+    """How long a line of a running task may wait to be read; what its pod does is seen at once."""
+    unwatched_poll_s: float = 1.0
+    """The same, for both, where this account may not watch pods."""
     ending_poll_s: float = 0.2
-    """While its pod terminates: the log goes with the pod."""
+    """While its pod terminates or its Job goes."""
+    last_words_s: float = 2.0
+    """How long a terminating pod's log is held open at a time."""
     vanished_s: float = 60.0
     """How long controllers may sleep before a pod that is gone without a reason is called deleted."""
+
+    def deadline_of(self, task: Task) -> float:
+        """From the Job's start to its end by force."""
+        return self.deadline_s if task.deadline_s is None else task.deadline_s
+
+    def grace_of(self, task: Task) -> float:
+        """From SIGTERM to SIGKILL."""
+        return self.card_grace_s if task.kind in CARD_KINDS else self.grace_s
 
 
 def job_name(task: Task) -> str:
@@ -129,7 +146,7 @@ def job_body(task: Task, environment: Mapping[str, str], pods: TaskPods, times: 
         "metadata": {"name": job_name(task), "labels": labels, "annotations": notes},
         "spec": {
             "backoffLimit": 0,  # trying again is Dagster's decision
-            "activeDeadlineSeconds": round(times.deadline_s),
+            "activeDeadlineSeconds": round(times.deadline_of(task)),
             "ttlSecondsAfterFinished": round(times.kept_s),
             "template": {
                 "metadata": {"labels": labels, "annotations": notes},
@@ -149,7 +166,7 @@ def _pod(task: Task, environment: Mapping[str, str], pods: TaskPods, times: JobT
         mounts.append({"name": claim.name, "mountPath": claim.path, **only})
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": round(times.grace_s),
+        "terminationGracePeriodSeconds": round(times.grace_of(task)),
         "automountServiceAccountToken": account is not None,
         **({"serviceAccountName": account} if account else {}),
         "enableServiceLinks": False,  # a namespace with many Services would fill the environment

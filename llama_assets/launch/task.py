@@ -28,6 +28,8 @@ class Task:
     step: str
     request: Mapping[str, Any]
     model: str | None = None
+    deadline_s: float | None = None
+    """How long a Job of it may run, if not as long as any; a child process needs none: it dies with its caller."""
 
     def environment(self) -> dict[str, str]:
         """The variable that carries this task."""

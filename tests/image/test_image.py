@@ -89,7 +89,7 @@ def test_from_inside_the_cluster_a_task_is_launched_with_these_rights_and_no_mor
     """What the account of a Dagster run needs to follow Jobs; manifests give it this."""
     rules = [
         {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get", "delete"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["list"]},  # why there is no pod
     ]
