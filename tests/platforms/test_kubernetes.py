@@ -9,21 +9,26 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
-from llama_assets.catalog import load
+from llama_assets.catalog import PACKAGED, load
 from llama_assets.demo.models import repo_files
+from llama_assets.gpu.workloads import Cluster as Observer
 from llama_assets.platforms import PlatformError, open_platform
 from llama_assets.settings import Settings
 from tests.cluster import Cluster, until
 from tests.demo_run import BIN, own_environment, working_folder
+from tests.gpu.place import Place, account
 from tests.kube.test_cluster import RESTRICTED
 
 MODEL = load().model("qwen3vl-4b")
@@ -160,3 +165,114 @@ def test_the_graph_loads_without_a_cluster_and_without_its_library(tmp_path):
     )
     environment = {**own_environment(), "LLAMA_ASSETS_PLATFORM": "kubernetes", "KUBECONFIG": str(tmp_path / "absent")}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.fixture
+def doctor(cluster, tmp_path):
+    """Asks the doctor as a person does, about a catalog whose one tenant is `tenant` of the namespace."""
+
+    def ask(namespace: str, kubeconfig: str | None = None, **environment: str) -> dict[str, list[tuple[str, str]]]:
+        shutil.copytree(PACKAGED.parent / "questions", tmp_path / "questions", dirs_exist_ok=True)
+        catalog = yaml.safe_load(PACKAGED.read_text()) | {"tenants": [f"{namespace}/tenant"]}
+        (tmp_path / "models.yaml").write_text(yaml.safe_dump(catalog))
+        told = {
+            **own_environment(), **environment, "KUBECONFIG": kubeconfig or str(cluster.kubeconfig),
+            "LLAMA_ASSETS_PLATFORM": "kubernetes", "LLAMA_ASSETS_NAMESPACE": namespace,
+            "LLAMA_ASSETS_CATALOG": str(tmp_path / "models.yaml"),
+        }  # fmt: skip
+        done = subprocess.run(
+            [BIN / "llama-assets", "doctor", "--offline", "--json"],
+            env=told,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert done.stderr == "" and done.returncode in (0, 1), done.stderr
+        findings: dict[str, list[tuple[str, str]]] = {}
+        for found in json.loads(done.stdout)["findings"]:
+            mark = "bad" if not found["good"] else "ok" if found["known"] else "unknown"
+            findings.setdefault(found["about"], []).append((mark, found["says"]))
+        return findings
+
+    return ask
+
+
+def test_doctor_says_what_an_empty_namespace_lacks_and_how_to_make_it(doctor, namespace):
+    found = doctor(namespace)
+    assert found["api"][0][0] == "ok" and "Kubernetes v1." in found["api"][0][1]
+    assert found["space"] == [("ok", f"namespace {namespace}")]
+    assert [mark for mark, _ in found["claim"]] == ["bad"] * 3
+    assert all("kubectl apply -k manifests" in says for _, says in found["claim"] + found["accnt"] + found["reaper"])
+    assert [mark for mark, _ in found["accnt"] + found["reaper"]] == ["bad"] * 3
+    assert found["secret"][0][0] == "ok" and "for gated repos only" in found["secret"][0][1]
+    assert [mark for mark, _ in found["rights"]] == ["ok"] * 3
+    assert found["tenant"] == [("bad", f"Deployment {namespace}/tenant is not there. Correct `tenants` in the catalog")]
+    assert found["lease"][0][0] == "ok" and found["lease"][0][1].startswith("free; ")
+    assert "photos" not in found and "store" not in found, "they lie on claims: nothing here to look at"
+
+
+def test_doctor_says_what_a_furnished_namespace_has_and_what_is_risky_in_it(doctor, cluster, namespace):
+    kube, place = cluster.kube, Place(cluster.kube, str(cluster.kubeconfig), namespace)
+    for claim in ("llama-models", "llama-results"):
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}}
+        kube.create("PersistentVolumeClaim", namespace, {"metadata": {"name": claim}, "spec": spec})
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    absent = {"metadata": {"name": "pictures"}, "spec": {**spec, "storageClassName": "absent"}}
+    kube.create("PersistentVolumeClaim", namespace, absent)
+    for name in ("llama-assets-lease", "llama-assets-reaper"):
+        kube.create("ServiceAccount", namespace, {"metadata": {"name": name}})
+    place.workload("tenant")
+    place.workload("llama-swap", asleep=True)
+    stop, observer = threading.Event(), Observer(kube, namespace, "llama-assets-gpu")
+    observer.beat_heart("test")
+
+    def beat() -> None:
+        while not stop.wait(0.5):
+            observer.beat_heart("test")
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+
+        def bound() -> bool:
+            mine = (kube.get("PersistentVolumeClaim", namespace, name) for name in ("llama-models", "llama-results"))
+            return all(claim["status"]["phase"] == "Bound" for claim in mine)
+
+        until("the claims", bound)
+        found = doctor(namespace, LLAMA_ASSETS_PHOTOS_CLAIM="pictures", LLAMA_ASSETS_ENGINE_SECRET="key")
+    finally:
+        stop.set()
+        beating.join()
+    (models, results, photos) = found["claim"]
+    assert models[0] == results[0] == "ok" and "llama-models: bound, 10Mi" in models[1]
+    assert photos[0] == "bad" and "pictures is Pending, not bound" in photos[1] and "describe pvc" in photos[1]
+    assert [mark for mark, _ in found["accnt"] + found["reaper"]] == ["ok"] * 3
+    assert "a reaper beats" in found["reaper"][0][1]
+    assert found["secret"][1][0] == "bad" and "create secret generic" in found["secret"][1][1]
+    assert found["tenant"][0][0] == "ok" and "of 1 ready" in found["tenant"][0][1]
+    mark, says = found["engine"][-1]
+    assert mark == "bad" and "takes the card whenever a tenant restarts" in says and "--replicas=0" in says
+
+
+def test_doctor_tells_what_an_account_may_not_do_from_what_it_may_not_see(doctor, cluster, namespace, tmp_path):
+    place = Place(cluster.kube, str(cluster.kubeconfig), namespace)
+    rules = [
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "get"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    ]
+    found = doctor(namespace, account(place, "small", rules, tmp_path))
+    (tasks, engine, card) = found["rights"]
+    assert tasks[0] == "bad" and "it lacks delete Job; also without watch Pod (following a task costs" in tasks[1]
+    assert "Bind Role llama-assets-run" in tasks[1]
+    assert engine[0] == "bad" and "get, create, patch Deployment llama-swap" in engine[1]
+    assert card[0] == "bad" and "get Lease llama-assets-gpu" in card[1]
+    unseen = ("space", "claim", "image", "secret", "accnt", "tenant", "lease", "reaper")
+    assert {mark for about in unseen for mark, _ in found[about]} == {"unknown"}
+
+
+def test_doctor_stops_at_a_cluster_that_does_not_answer(doctor, wire, namespace):
+    wire.cut()
+    found = doctor(namespace, str(wire.kubeconfig))
+    assert list(found)[-1] == "api" and found["api"][0][0] == "bad"
+    assert "does not answer" in found["api"][0][1] and "kubectl get --raw /readyz" in found["api"][0][1]
