@@ -31,6 +31,11 @@ class ReadHeart:
 
 
 @dataclass(frozen=True)
+class ReadHolders:
+    """Answered by the ids (as notes bear them) of who is named by the other Leases of our namespace."""
+
+
+@dataclass(frozen=True)
 class CountPods:
     """Answered by how many pods of the workload may still hold the card."""
 
@@ -83,7 +88,7 @@ class Denied:
     message: str = ""
 
 
-Action = ReadWorkload | ReadLease | ReadHeart | CountPods | PatchWorkload | WriteLease | Wait
+Action = ReadWorkload | ReadLease | ReadHeart | ReadHolders | CountPods | PatchWorkload | WriteLease | Wait
 Result = TypeVar("Result")
 Plan = Generator[Action, Any, Result]
 

@@ -1,13 +1,13 @@
 """The lease of a cluster's card, as plans: the tenant gets its card back whatever dies.
 
 A plan is a generator. It yields one read, one conditional write or one wait, is sent the answer, and returns or raises
-at its end; `perform` is the loop around it. Nothing here talks to Kubernetes (`workloads.py`)
-or knows a clock. The order of writes, and what a crash after each leaves:
+at its end; `perform` is the loop around it. Nothing here talks to Kubernetes (`workloads.py`) or
+knows a clock. The order of writes, and what a crash after each leaves:
 
   take  1 the Lease: compare and swap to (me, token + 1).   A dead holder and no note: the next taker goes on.
-        2 each tenant: read it, then the Lease, and only if that is mine one write that sets 0 and the note.
-                                                            A note: the reaper undoes it once the Lease is dead.
-        3 the tenants' pods are gone, then the engine, noted like a tenant (r0.s1).                   The same.
+        2 each, on an exclusive card the engine first: read it, then the Lease, and only if that is mine one write that
+          sets 0 and the note.                              A note: the reaper undoes it once the Lease is dead.
+        3 the pods are gone, then the engine, noted like a tenant (r0.s1).                            The same.
   give  1 the engine down, and its pods gone; found above 0 on an exclusive card its note is kept (r1.s0).
         2 each tenant as found, where it is still as set; ready.
         3 the engine as found, if its note was kept.
@@ -16,7 +16,8 @@ or knows a clock. The order of writes, and what a crash after each leaves:
         holder is dead, swap it to nobody first, so that a paused holder's next renewal is refused.
 
 Invariants: a workload that differs from what was found bears a note in the same write; a note is undone by who can
-name it or by who saw the Lease dead after it; a write lands only on what its writer has read. A human's change stays.
+name it, or by who saw the Lease dead after it and its holder named by no other Lease; a write lands only on what its
+writer has read. A human's change stays.
 A holder is dead when it was not seen to renew for one lifetime, by the observer's own clock (`Standing`).
 `tests/gpu/test_model.py` checks all interleavings of these functions.
 """
@@ -32,13 +33,23 @@ from llama_assets.gpu.actions import (
     PatchWorkload,
     Plan,
     ReadHeart,
+    ReadHolders,
     ReadLease,
     ReadWorkload,
     Refused,
     Wait,
     WriteLease,
 )
-from llama_assets.gpu.errors import ForeignNote, KeepsChanging, Lost, NoReaper, NotAllowed, StillThere
+from llama_assets.gpu.errors import (
+    AnotherLease,
+    ForeignNote,
+    KeepsChanging,
+    Lost,
+    NoReaper,
+    NotAllowed,
+    ScaledMeanwhile,
+    StillThere,
+)
 from llama_assets.gpu.note import Note, holder_id
 from llama_assets.gpu.objects import Card as Card  # also for who opens a lease
 from llama_assets.gpu.objects import LeaseObject, Seen, Workload
@@ -61,7 +72,16 @@ class Report:
     """What became of one workload when it was put back. `replicas` are what it was left at."""
 
     ref: Ref
-    became: Literal["restored", "changed by hand", "not there", "denied", "keeps changing", "not ready", "foreign note"]
+    became: Literal[
+        "restored",
+        "changed by hand",
+        "not there",
+        "denied",
+        "keeps changing",
+        "not ready",
+        "foreign note",
+        "held under another lease",
+    ]
     replicas: int | None = None
     detail: str = ""
 
@@ -94,8 +114,10 @@ def take(card: Card, me: str, ask_heart: bool = True) -> Plan[Held]:
 def _take_under(card: Card, mine: LeaseObject) -> Plan[tuple[tuple[tuple[Ref, Note], ...], GpuError | None]]:
     notes: tuple[tuple[Ref, Note], ...] = ()
     try:
-        if card.engine and card.exclusive:  # before the tenants: a Pending pod of its own would take the card from them
-            yield from _lower(card.engine, mine)
+        # Before the tenants: a Pending pod of its own would take the card from them. At 0 too: once a reaper has
+        # removed that note, what a paused holder still writes to the engine is refused; the tenants are back by then.
+        if card.engine and card.exclusive:
+            yield from _note(card.engine, mine, up=False)
         for ref in card.tenants:
             notes = (*notes, (ref, (yield from _note(ref, mine, up=False))))
         for ref in card.workloads if card.exclusive else card.tenants:
@@ -124,7 +146,7 @@ def reap(card: Card) -> Plan[tuple[Report, ...]]:
         return ()
     if not found:
         return ()
-    return (yield from _put_back(card, None))
+    return tuple(dict.fromkeys((yield from _put_back(card, None))))  # the engine is looked at twice
 
 
 def renew(mine: LeaseObject) -> Plan[LeaseObject]:
@@ -210,7 +232,9 @@ def _note(ref: Ref, mine: LeaseObject, up: bool) -> Plan[Note]:
             raise NotAllowed(str(ref), seen)
         if seen.claims_deleted:
             raise NotAllowed(str(ref), Denied(422, "scaling it deletes its volumes (whenScaled: Delete)"))
-        found = as_found(seen)
+        older, found = seen.note, as_found(seen)
+        if older is not None and not ours(older, mine) and (yield from _of_another(older)):
+            raise AnotherLease(ref, older)
         note = Note(found, max(found, 1) if up else 0, mine.token, holder_id(mine.holder or ""))
         if (seen.label, seen.replicas) != (str(note), note.set):  # equal: an answer was lost, and the write had landed
             answer = yield PatchWorkload(seen, note.set, note)
@@ -223,19 +247,15 @@ def _note(ref: Ref, mine: LeaseObject, up: bool) -> Plan[Note]:
     raise KeepsChanging(str(ref), AGAIN)
 
 
-def _lower(ref: Ref, mine: LeaseObject) -> Plan[None]:
-    """The engine down with a note, if it is up or an older note says that it was."""
-    seen = yield ReadWorkload(ref)
-    if isinstance(seen, Denied) or seen.replicas or seen.label is not None:
-        yield from _note(ref, mine, up=False)
-
-
 def _gone(ref: Ref, mine: LeaseObject) -> Plan[None]:
-    """Wait until no pod of a workload at 0 is left."""
+    """Wait until no pod of a workload at 0 is left. The human wins who scales it up again."""
     while left := (yield CountPods(ref)):
         if not (yield Wait("gone", ref)):
             raise StillThere(ref, left)
         yield from _still(mine)  # lost while we waited: it may be up again, and its pods never go
+        seen = yield ReadWorkload(ref)
+        if isinstance(seen, Workload) and seen.replicas:
+            raise ScaledMeanwhile(ref, seen.replicas)
 
 
 def _put_back(card: Card, mine: LeaseObject | None) -> Plan[tuple[Report, ...]]:
@@ -281,6 +301,8 @@ def _undo(ref: Ref, mine: LeaseObject | None, keep: bool = False) -> Plan[tuple[
             return ()
         if mine is None and not (yield from _fence()):
             raise _Alive
+        if mine is None and (yield from _of_another(note)):
+            return (Report(ref, "held under another lease", seen.replicas, f"note {note}"),)
         changed, tried = seen.replicas != note.set, True
         if keep and note.found and not changed:
             if note.set == 0:
@@ -317,6 +339,17 @@ def _fence() -> Plan[bool]:
     # The version just read: a renewal meanwhile refuses us. Same transitions: nobody took it.
     answer = yield WriteLease(seen.lease, None, seen.lease.token)
     return isinstance(answer, LeaseObject)
+
+
+def _of_another(note: Note) -> Plan[bool]:
+    """Does another Lease of our namespace name the note's holder? Then the note is its to undo.
+
+    A catalog with a wrong `gpu.lease` meets it: the Lease it names is free. Asked after the workload was read, as
+    the Lease itself: a holder is named before its first note and until its last is undone, so a note that was read
+    before its holder was looked for in vain is a dead one's, and the write lands on what was read only.
+    """
+    named: frozenset[str] = yield ReadHolders()
+    return note.holder in named
 
 
 def _free(mine: LeaseObject) -> Plan[None]:

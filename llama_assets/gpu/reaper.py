@@ -56,15 +56,18 @@ class Reaper:
         """A pass every so many seconds until stopped; trouble is said and counted, and the next pass tries again."""
         if port is not None:
             self.figures = Figures(port)
-        told, self._living = "", True
+        told, reported, self._living = "", frozenset[Report](), True
         while not stopped():
             began = time.monotonic()
             try:
                 self._beat()
-                for report in self.cluster.perform(reap(self.card)):
-                    self.say(f"reaper: {report}")
-                    if self.figures:
-                        self.figures.put_back.labels(report.became).inc()
+                reports = self.cluster.perform(reap(self.card))
+                for report in reports:
+                    if report not in reported:  # what stays as it is is said and counted once
+                        self.say(f"reaper: {report}")
+                        if self.figures:
+                            self.figures.put_back.labels(report.became).inc()
+                reported = frozenset(reports)
                 self._tell()
                 told = ""
             except (KubeError, GpuError) as error:

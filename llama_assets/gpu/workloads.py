@@ -20,6 +20,7 @@ from llama_assets.gpu.actions import (
     PatchWorkload,
     Plan,
     ReadHeart,
+    ReadHolders,
     ReadLease,
     ReadWorkload,
     Refused,
@@ -28,7 +29,7 @@ from llama_assets.gpu.actions import (
     WriteLease,
     perform,
 )
-from llama_assets.gpu.note import LABEL, Note
+from llama_assets.gpu.note import LABEL, Note, holder_id
 from llama_assets.gpu.objects import Card, LeaseObject, Ref, Standing, Workload
 from llama_assets.gpu.record import LeaseTimes, micro_time
 from llama_assets.kube import Conflict, Forbidden, Invalid, Kube, NotFound, Object, Trouble
@@ -181,6 +182,8 @@ class Cluster:
                 return self.standing.see(self.read_lease(), time.monotonic())
             case ReadHeart():
                 return self.heart()
+            case ReadHolders():
+                return self._other_holders()
             case ReadWorkload(ref):
                 try:
                     return workload(ref, self.kube.get(ref.kind, ref.namespace, ref.name))
@@ -194,6 +197,19 @@ class Cluster:
                 return self._write_lease(action)
             case _:
                 raise AssertionError(action)
+
+    def _other_holders(self) -> frozenset[str]:
+        try:
+            leases = self.kube.list("Lease", self.namespace)
+        except Forbidden as error:  # an older Role: what is ours is put back all the same
+            self.say(f"gpu lease: whether a note is another Lease's is not known: {error.message}")
+            return frozenset()
+        named = {
+            holder_id(found["spec"]["holderIdentity"])
+            for found in leases
+            if found["metadata"]["name"] != self.lease and (found.get("spec") or {}).get("holderIdentity")
+        }
+        return frozenset(named)
 
     def _pods(self, ref: Ref) -> int:
         """Pods that may hold the card: there, deleted or not, and not ended. A workload's own status does not tell."""

@@ -9,7 +9,8 @@ writes the object, the answers that other processes were sent are changed to `st
 
 The world also has: pods that start and linger, a lease that expires (at any time, which covers every clock and every
 pause; a dead holder's expires in the end), processes that are killed, answers that are lost although the write landed,
-waits that are over too early, and one human who scales, recreates or rolls back a workload, or deletes the Lease.
+waits that are over too early, one human who scales, recreates or rolls back a workload, or deletes the Lease, and a
+stranger: a reaper whose catalog names the same workloads and another Lease, which is free.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from types import GeneratorType
 from typing import Any, NamedTuple
 
 from llama_assets.gpu import lease as protocol
-from llama_assets.gpu.actions import CountPods, PatchWorkload, ReadLease, ReadWorkload, Refused, Wait, WriteLease
-from llama_assets.gpu.note import Note
+from llama_assets.gpu.actions import (
+    CountPods,
+    PatchWorkload,
+    ReadHolders,
+    ReadLease,
+    ReadWorkload,
+    Refused,
+    Wait,
+    WriteLease,
+)
+from llama_assets.gpu.note import Note, holder_id
 from llama_assets.gpu.objects import Card, LeaseObject, Ref, Seen, Workload
 from llama_assets.gpu.record import GpuError
 
@@ -53,6 +63,7 @@ class Scenario:
     crashes: int = 0
     lost: int = 0
     early: int = 0
+    stranger: bool = False
 
     @property
     def card(self) -> Card:
@@ -83,6 +94,7 @@ class State(NamedTuple):
     holders: tuple[int | None, ...]
     hearts: tuple[int | None, ...]
     reapers: tuple[int | None, ...]
+    strangers: tuple[int | None, ...]
     things: tuple[Thing, ...]
     lease: Lease | None
     human: bool  # has still to act
@@ -138,9 +150,9 @@ class Processes:
             plan = self.variant(plan, program[0])
         action, result = None, None
         try:
-            action = next(plan)
+            action = self._on(plan, program[0], None)
             for answer in answers:
-                action = plan.send(answer)
+                action = self._on(plan, program[0], answer)
         except StopIteration as end:
             action, result = None, _frozen(end.value)
         key = (program[0], result) if action is None else (program[0], _frozen(plan), action)
@@ -150,6 +162,17 @@ class Processes:
             self.results.append(result)
             self._made.append((program, answers))
         return self._numbers[key]
+
+    def _on(self, plan: Any, program: str, answer: Any) -> Any:
+        """Its next action; what is always answered the same is answered at once: it makes no other state."""
+        action = plan.send(answer)
+        while True:
+            if isinstance(action, ReadHolders) and program != "stranger":
+                action = plan.send(frozenset())
+            elif isinstance(action, ReadLease) and program == "stranger":
+                action = plan.send(Seen(None))
+            else:
+                return action
 
 
 def _aged(value: Any, what: Hashable) -> Any:
@@ -196,6 +219,7 @@ def _holder(card: Card, me: str) -> Generator[Any, Any, Any]:
 PROGRAMS: dict[str, Callable[..., Generator[Any, Any, Any]]] = {
     "holder": _holder,
     "reaper": lambda card: protocol.reap(card),
+    "stranger": lambda card: protocol.reap(card),
     "heart": lambda mine: protocol.renew(mine),
 }
 
@@ -229,8 +253,8 @@ class World:
         names = (A, B)[: s.holders]
         holders = tuple(self.processes.start(("holder", self.card, name)) for name in names)
         none = (None,) * s.holders
-        return State(holders, none, (None,) * s.reapers, tuple(reversed(things)), None, bool(s.human), False, False,
-                     False, s.expiries, s.crashes, s.lost, s.early, 0)  # fmt: skip
+        return State(holders, none, (None,) * s.reapers, (None,) * s.stranger, tuple(reversed(things)), None,
+                     bool(s.human), False, False, False, s.expiries, s.crashes, s.lost, s.early, 0)  # fmt: skip
 
     # -- what may happen next -----------------------------------------------------------------------------------------
 
@@ -260,6 +284,10 @@ class World:
             elif busy:
                 number = self.processes.start(("reaper", self.card))
                 yield from self._acts(state, "reapers", at, number)
+        for at, number in enumerate(state.strangers):
+            if number is not None or any(thing.label for thing in state.things):
+                number = self.processes.start(("stranger", self.card)) if number is None else number
+                yield from self._acts(state, "strangers", at, number)
         yield from self._world(state)
         if state.human:
             yield from self._human(state)
@@ -309,13 +337,16 @@ class World:
 
     def _acts(self, state: State, role: str, at: int, number: int) -> Iterator[tuple[str, State]]:
         action = self.processes.actions[number]
-        who = f"{'holder ' + 'AB'[at] if role == 'holders' else f'reaper {at + 1}'}"
+        who = {"holders": f"holder {'AB'[at % 2]}", "reapers": f"reaper {at + 1}", "strangers": "the stranger"}[role]
         match action:
             case ReadWorkload(ref):
                 seen = self._seen(state, self.refs.index(ref))
                 yield f"{who} reads {ref.name}", self._sent(state, role, at, number, seen)
             case ReadLease():
                 yield f"{who} reads the lease", self._sent(state, role, at, number, self._seen_lease(state))
+            case ReadHolders():
+                named = frozenset({holder_id(state.lease.holder)} if state.lease and state.lease.holder else ())
+                yield f"{who} reads whom other leases name", self._sent(state, role, at, number, named)
             case CountPods(ref):
                 pods = int(state.things[self.refs.index(ref)].pods)
                 yield f"{who} counts pods of {ref.name}: {pods}", self._sent(state, role, at, number, pods)
@@ -323,7 +354,8 @@ class World:
                 if not (action.why == "held" and state.lease and state.lease.holder and not state.lease.dead):
                     yield f"{who} looks again", self._sent(state, role, at, number, True)
                 if action.why == "held" or state.touched or state.late:  # who may keep up what we wait for
-                    yield f"{who} waits no longer", self._sent(state, role, at, number, False)
+                    over = state._replace(hurried=state.hurried or action.why == "gone")
+                    yield f"{who} waits no longer", self._sent(over, role, at, number, False)
                 elif state.early:
                     hurried = state._replace(early=state.early - 1, hurried=True)
                     yield f"{who} waits no longer, too early", self._sent(hurried, role, at, number, False)
@@ -443,14 +475,14 @@ class World:
             holders=aged("holders", state.holders),
             hearts=aged("hearts", state.hearts) if what == LEASE else state.hearts,
             reapers=aged("reapers", state.reapers),
+            strangers=aged("strangers", state.strangers),
         )
 
     def _sent(self, state: State, role: str, at: int, number: int, answer: Any) -> State:
         now: int | None = self.processes.send(number, answer)
         if self.processes.actions[now] is None:
             now = None
-        numbers = state.holders if role == "holders" else state.reapers
-        state = state._replace(**{role: _put(numbers, at, now)})
+        state = state._replace(**{role: _put(getattr(state, role), at, now)})
         if role == "holders" and now is None:
             state = state._replace(hearts=_put(state.hearts, at, None))
         return state
@@ -471,7 +503,7 @@ class World:
                 return f"holder {'AB'[at]} works under a live lease while a tenant is up"
             if self.engine is not None and not state.things[0].replicas:
                 return f"holder {'AB'[at]} works under a live lease while the engine is down"
-        calm = not (state.late or state.hurried or self.scenario.scheduler)
+        calm = not (state.hurried or self.scenario.scheduler)
         rests = self.scenario.exclusive and self.scenario.engine == 0
         if rests and calm and state.things[0].pods and any(thing.pods for thing in tenants):
             return "two users of an exclusive card"

@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import pytest
+import yaml
 
 from llama_assets.gpu.cluster_lease import ClusterLease
 from llama_assets.gpu.note import LABEL
@@ -125,3 +127,25 @@ def line(process: subprocess.Popen[str], start: str) -> str:
         if said.startswith(start):
             return said
     return pytest.fail(f"the holder ended with {process.wait()} and never said {start!r}")
+
+
+def account(place: Place, name: str, rules: list[dict[str, list[str]]], folder: Path) -> str:
+    """A kubeconfig for a new ServiceAccount of the place that may do what `rules` say and nothing else."""
+    where = {"name": name, "namespace": place.namespace}
+    place.kube.create("ServiceAccount", place.namespace, {"metadata": {"name": name}})
+    place.kube.create("Role", place.namespace, {"metadata": {"name": name}, "rules": rules})
+    binding = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", **where}],
+    }
+    place.kube.create("RoleBinding", place.namespace, binding)
+    said = yaml.safe_load(Path(place.kubeconfig).read_text())
+    asked = ["kubectl", "-n", place.namespace, "create", "token", name]
+    environment = {**os.environ, "KUBECONFIG": place.kubeconfig}
+    token = subprocess.run(asked, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+    for user in said["users"]:
+        user["user"] = {"token": token}
+    path = folder / f"{name}.kubeconfig"
+    path.write_text(yaml.safe_dump(said))
+    return str(path)

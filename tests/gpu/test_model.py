@@ -29,14 +29,19 @@ WHOLE = {
     "a human recreates the tenant": Scenario(holders=1, reapers=1, human=("recreates",), crashes=1),
     "a human deletes the lease": Scenario(holders=1, reapers=1, human=("deletes",), crashes=1),
     "an answer is lost": Scenario(holders=1, reapers=1, lost=1, crashes=1),
-    "the engine takes the tenant's place": Scenario(holders=1, reapers=1, engine=0, crashes=1),
+    "the engine takes the tenant's place": Scenario(holders=1, reapers=1, engine=0),
     "a shared card": Scenario(holders=1, reapers=1, engine=1, exclusive=False, crashes=1),
     "the engine was up": Scenario(holders=1, reapers=1, engine=1, scheduler=True, crashes=1),
     "the engine was up, and nobody is killed": Scenario(holders=1, reapers=1, engine=1, scheduler=True, expiries=0),
     "a human scales the engine": Scenario(holders=1, reapers=1, engine=0, human=("engine",), scales=(2,), expiries=0),
     "waits are over too early": Scenario(holders=1, reapers=1, engine=0, early=1, expiries=0, crashes=1),
+    "a reaper of another lease": Scenario(holders=1, reapers=1, stranger=True),
+    "a reaper of another lease, two holders": Scenario(reapers=0, stranger=True, expiries=0),
 }
 LARGE = {
+    "a reaper of another lease and everything": Scenario(
+        (1,), engine=0, human=("scales",), expiries=0, crashes=1, lost=1, stranger=True
+    ),
     "everything": Scenario(
         (1, 3), engine=0, human=("scales", "engine", "recreates", "deletes"), expiries=2, crashes=2, lost=2, early=1
     ),
@@ -48,6 +53,7 @@ LARGE = {
     "the lease is deleted": Scenario((1,), engine=0, human=("deletes",), expiries=1, crashes=1, lost=1),
 }
 LONG = {
+    "the engine takes the tenant's place, killed": Scenario(holders=1, reapers=1, engine=0, crashes=1),
     "two holders and a reaper": Scenario(reapers=1),
     "two holders, two reapers, killed": Scenario(crashes=1),
     "two holders, two reapers, a human scales": Scenario(human=("scales",)),
@@ -203,6 +209,11 @@ def always_as_found(seen, note):
     return note.found
 
 
+def asking_no_other_lease(note):
+    return False
+    yield
+
+
 def not_waiting_for_the_engine(ref, mine, exclusive):
     return (yield from protocol._undo(ref, mine, keep=exclusive))
 
@@ -222,6 +233,7 @@ BROKEN_PARTS = {
     ("ours", only_the_token): replace(TWO, human=("deletes",)),
     ("as_found", an_older_note_always_wins): replace(TWO, human=("scales",)),
     ("as_left", always_as_found): replace(SMALL, human=("scales",), expiries=0),
+    ("_of_another", asking_no_other_lease): Scenario(holders=1, reapers=0, stranger=True, expiries=0),
     ("_engine_down", not_waiting_for_the_engine): Scenario(holders=1, reapers=1, engine=0, expiries=0),
     ("_ready", not_waiting_for_tenants): UP,
     ("_engine_down", never_taking_a_found_engine_down): UP,
