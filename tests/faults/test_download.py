@@ -50,7 +50,7 @@ class Desk:
     def download(
         self, model: Model = MODEL, promotion: Promotion = "at_once", limits: DownloadLimits = LIMITS
     ) -> Downloaded:
-        client = Hub(self.hub.url, limits=HubLimits(stall_s=0.4, attempts=2, first_wait_s=0.0))
+        client = Hub(self.hub.url, limits=HubLimits(stall_s=3, attempts=2, first_wait_s=0.0))
         return download(
             client,
             self.store,

@@ -8,7 +8,7 @@ from llama_assets.hub import Hub, HubLimits
 
 QWEN = "Qwen/Qwen3-VL-8B-Instruct-GGUF"
 MINICPM = "openbmb/MiniCPM-V-4_5-gguf"
-IMPATIENT = HubLimits(api_timeout_s=5, stall_s=0.3, first_wait_s=0, attempts=3, block_bytes=64 << 10)
+IMPATIENT = HubLimits(api_timeout_s=5, stall_s=1, first_wait_s=0, attempts=3, block_bytes=64 << 10)
 
 
 @pytest.fixture
