@@ -50,7 +50,7 @@ class DemoRun:
         environment = {name: value.replace(str(self.folder), str(folder)) for name, value in self.environment.items()}
         return DemoRun(folder, folder / self.home.relative_to(self.folder), self.output, self.seconds, environment)
 
-    def run(self, *command: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """A command in the working folder; programs of the tests' own environment are found first."""
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout_s
@@ -90,7 +90,7 @@ def _finished(folder: Path) -> DemoRun:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=540,
     )
     seconds = time.monotonic() - began
     if done.returncode:

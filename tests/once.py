@@ -46,5 +46,5 @@ def _tried(make: Callable[[Path], Any], folder: Path) -> tuple[str, Any]:
         return "made", make(folder)
     except pytest.skip.Exception as reason:
         return "skipped", str(reason)
-    except pytest.fail.Exception as reason:
-        return "failed", str(reason)
+    except (pytest.fail.Exception, Exception) as reason:
+        return "failed", f"{type(reason).__name__}: {reason}"

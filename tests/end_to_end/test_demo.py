@@ -37,7 +37,7 @@ def again(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
+        timeout=540,
         check=False,
     )
 

@@ -52,7 +52,7 @@ class Started:
 
     def when_asked(self, count: int, fault: Callable[[psutil.Process], object]) -> list[int]:
         """Plays the fault once `count` rows are on disk; returns the pids below the process at that moment."""
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while sum(1 for _ in _lines(self.bench)) < count:
             assert time.monotonic() < until and self.process.poll() is None, self.log.read_text()[-3000:]
             time.sleep(0.005)
@@ -66,7 +66,7 @@ class Started:
 
         A Ctrl-C also reaches the `tail` with which Dagster shows a run's log, so the last words are read from the log.
         """
-        self.process.wait(120)
+        self.process.wait(300)
         kept = sorted(self.bench.folder.glob(".dagster/compute_logs/**/*.err"), key=lambda path: path.stat().st_mtime)
         return self.log.read_text() + kept[-1].read_text()
 
@@ -77,8 +77,8 @@ def _lines(bench: DemoRun):
 
 
 def gone(pids: list[int]) -> None:
-    """Wait until none of them is left; what outlives its caller for half a minute is an orphan."""
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=30)
+    """Wait until none of them is left; what outlives its caller for a minute is an orphan."""
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)
     assert not alive, f"orphans: {alive}"
 
 

@@ -32,7 +32,8 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-expect.set_options(timeout=30_000)  # the first page of a cold server on a busy machine
+LIMIT_MS = 60_000  # the first page of a cold server on a busy machine
+expect.set_options(timeout=LIMIT_MS)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def server(history: DemoRun) -> Iterator[WebServer]:
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         try:
             httpx.get(f"{address}/server_info").raise_for_status()
@@ -138,6 +139,7 @@ def browser() -> Iterator[Browser]:
 def tab(browser: Browser, server: WebServer) -> Iterator[Tab]:
     """A new tab on the UI. A test that leaves errors behind it fails, whatever it looked at."""
     context = browser.new_context(viewport=SIZE)
+    context.set_default_timeout(LIMIT_MS)
     opened = Tab(context.new_page(), server.address)
     yield opened
     context.close()
