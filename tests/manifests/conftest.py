@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.cluster import PYTHON, Cluster
-from tests.manifests.installation import PASSWORD, Installed, overlay, rendered, renamed
+from tests.manifests.installation import PASSWORD, Installed, overlay, renamed, rendered
 
 TENANT = "immich-machine-learning"
 SLEEPS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(1e6)"
@@ -43,7 +43,7 @@ def installed(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFac
     ours, tenants = (f"llama-test-{secrets.token_hex(4)}{suffix}" for suffix in ("", "-tenants"))
     # An engine of somebody else's, so that no card is needed: the lease then swaps the tenant with nothing.
     settings = {"LLAMA_ASSETS_ENGINE_URL": "http://elsewhere.invalid:8080", "LLAMA_ASSETS_LEASE_LIFETIME_SECONDS": "10"}
-    objects = renamed(rendered(overlay(folder / "overlay", image, settings)), ours, tenants)
+    objects = renamed(rendered(overlay(folder / "overlay", image, settings, tenants=tenants)), ours, tenants)
     for found in objects:  # the demo's password stands where docs/cluster.md has a person make one
         found["metadata"].setdefault("labels", {})["llama-assets/test"] = "true"
     made = Installed(cluster, objects, ours, tenants, folder)
@@ -56,3 +56,6 @@ def installed(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFac
         yield made
     finally:
         made.remove()
+
+
+def image():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from tests.conftest import ROOT
 MANIFESTS = ROOT / "manifests"
 OURS, TENANTS = "llama-cpp", "immich"  # the namespaces that the manifests name
 CLUSTER_WIDE = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "StorageClass")
+CATALOG = {"LLAMA_ASSETS_CATALOG": "/etc/llama-assets/models.yaml"}
 PASSWORD = "of-this-test"
 Object = dict[str, Any]
 
@@ -36,8 +38,13 @@ def rendered(folder: Path) -> list[Object]:
     return [found for found in yaml.safe_load_all(done.stdout) if found]
 
 
-def overlay(folder: Path, image: str, settings: Mapping[str, str], base: str = "overlays/default") -> Path:
-    """An overlay as docs/cluster.md tells a person to write it: the image in one place, settings of one's own."""
+def overlay(
+    folder: Path, image: str, settings: Mapping[str, str], base: str = "overlays/default", tenants: str = TENANTS
+) -> Path:
+    """An overlay as docs/cluster.md tells a person to write it: the image in one place, settings and a catalog.
+
+    The catalog is the packaged one with its tenant in namespace `tenants`, on a card that nobody counts.
+    """
     name, _, tag = image.rpartition(":")
     said = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -49,12 +56,18 @@ def overlay(folder: Path, image: str, settings: Mapping[str, str], base: str = "
                 "name": "llama-assets-settings",
                 "namespace": OURS,
                 "behavior": "merge",
-                "literals": [f"{key}={value}" for key, value in settings.items()],
-            }
+                "literals": [f"{key}={value}" for key, value in {**CATALOG, **settings}.items()],
+            },
+            {"name": "llama-assets-catalog", "namespace": OURS, "files": ["models.yaml", "prompt.txt", "schema.json"]},
         ],
         "generatorOptions": {"disableNameSuffixHash": True},
     }
     folder.mkdir(parents=True, exist_ok=True)
+    catalog = (ROOT / "models.yaml").read_text().replace("questions/travel/", "")
+    catalog = catalog.replace(f"- {TENANTS}/", f"- {tenants}/").replace("\ngpu:", "\ngpu:\n  resource: null")
+    (folder / "models.yaml").write_text(catalog)
+    for name in ("prompt.txt", "schema.json"):
+        shutil.copy(ROOT / "llama_assets" / "questions" / "travel" / name, folder)
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
     return folder
 
