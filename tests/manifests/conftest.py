@@ -56,6 +56,3 @@ def installed(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFac
         yield made
     finally:
         made.remove()
-
-
-def image():
