@@ -44,6 +44,9 @@ image: ## build the image that tasks, Dagster and the reaper run in (IMAGE=name:
 figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
 	@$(BIN)/python -m figures
 
+faults: .venv/dev ## strike the GPU lease on a real cluster, every step times every fault; the long run (SEED=n), an hour
+	$(BIN)/python -m tests.faults.lease --times 5 --side-by-side 6 --seed $(or $(SEED),1)
+
 golden: .venv/dev ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/pytest -q tests/golden tests/docs --rewrite-golden -k "golden or tables"
 
@@ -83,4 +86,4 @@ chromium:
 	  echo "installing chromium for the UI test"; apt-get -qq update && \
 	  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y chromium >/dev/null; }'; } || true
 
-.PHONY: help demo ui cluster-demo cluster-demo-down test ahead image figures golden constraints clean chromium
+.PHONY: help demo ui cluster-demo cluster-demo-down test ahead image figures faults golden constraints clean chromium

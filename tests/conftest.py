@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ("tests.side_by_side", "tests.demo_run", "tests.cluster")
+pytest_plugins = ("tests.side_by_side", "tests.demo_run", "tests.cluster", "tests.no_skipped_cluster")
 ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import random
 import secrets
+import signal
 import sys
 import tempfile
 import threading
@@ -130,7 +131,7 @@ def _live(run: Run, world: World) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worlds are removed
     status = main()
     sys.stdout.flush()
     os._exit(status)  # threads of wires may still wait for a read

@@ -23,7 +23,7 @@ WORKLOAD = re.compile(r"/namespaces/([^/]+)/(deployments|statefulsets)/([^/]+)$"
 
 @dataclass(frozen=True)
 class Point:
-    """The `nth` request of this name. `name` is one of those that `Door.name_of` gives, or what an actor says itself."""
+    """The `nth` request of this name: one that `Door.name_of` gives, or what an actor says itself."""
 
     name: str
     when: When = "after"
@@ -88,7 +88,7 @@ class Door(Kube):
         name = self.name_of(method, path, query or {}, body or {})
         self.stops.pass_by(name, "before")
         answer = super()._call(method, doing, path, query, body, *rest, **more)
-        if method != "GET" and threading.current_thread().name != "gpu-lease":
+        if method != "GET" and name not in ("heartbeat", "other"):
             self._phase = name
         if name == "tenant up":
             self._given.add(path)
@@ -110,7 +110,10 @@ class Door(Kube):
         if match := WORKLOAD.search(path):
             engine = self.card.engine is not None and match.group(3) == self.card.engine.name
             if method == "GET":
-                return "ready wait" if path in self._given else f"{'engine' if engine else 'tenant'} read"
+                if path in self._given:
+                    return "ready wait"
+                before = {"begin": "looked at", "engine down": "read back"}.get(self._phase, "read")
+                return f"{'engine' if engine else 'tenant'} {before}"
             return _write(engine, body)
         return "other"
 

@@ -6,10 +6,11 @@ card (`human_up`), who must not lose the card by it (`protected`), and from when
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from llama_assets.gpu.objects import Ref
@@ -85,32 +86,41 @@ def terminate(scene: Scene) -> None:
 
 def pause(scene: Scene) -> None:
     """Past its lifetime; it resumes while the reaper is at it, when all is restored, or when another works."""
-    scene.stood.send(signal.SIGSTOP)
-    try:
-        way = scene.chance.choice(("restored first", "in the middle", "another takes"))
-        scene.how.append(way)
-        if way == "another takes":
-            scene.another_takes()
-        else:
-            _past_lifetime(scene)
-            if way == "restored first":
-                scene.world.wait_for("restored", lambda: _restored(scene), 60)
-    finally:
-        scene.stood.send(signal.SIGCONT)
-    scene.go()
-    if scene.second:
-        scene.another_ends()
+    ways = {
+        "in the middle": pause_until_written_out,
+        "restored first": pause_until_all_is_back,
+        "another takes": pause_while_another_works,
+    }
+    way = scene.chance.choice(list(ways))
+    scene.how.append(way)
+    ways[way](scene)
+
+
+def pause_until_written_out(scene: Scene) -> None:
+    with _stopped(scene):
+        _past_lifetime(scene)
+
+
+def pause_until_all_is_back(scene: Scene) -> None:
+    with _stopped(scene):
+        time.sleep(scene.world.times.lifetime_s * 1.2)
+        scene.world.wait_for("all but the Lease as found", lambda: _all_back(scene), 60)
 
 
 def pause_while_another_works(scene: Scene) -> None:
-    """The one way of `pause` that shows what a paused holder does to the next."""
+    with _stopped(scene):
+        scene.another_takes()
+    scene.another_ends()
+
+
+@contextlib.contextmanager
+def _stopped(scene: Scene) -> Iterator[None]:
     scene.stood.send(signal.SIGSTOP)
     try:
-        scene.another_takes()
+        yield
     finally:
         scene.stood.send(signal.SIGCONT)
-    scene.go()
-    scene.another_ends()
+        scene.go()
 
 
 def api_away_short(scene: Scene) -> None:
@@ -151,6 +161,13 @@ def tenant_scaled(scene: Scene) -> None:
     scene.want[ref] = replicas
     scene.human_up = noted and replicas > 0
     scene.how.append(f"{ref.name} to {replicas}")
+    scene.go()
+
+
+def first_tenant_scaled_up(scene: Scene) -> None:
+    ref = scene.world.card.tenants[0]
+    scene.want[ref], noted = scene.world.scale(ref, lambda replicas, noted: 2)
+    scene.human_up = noted
     scene.go()
 
 
@@ -241,6 +258,12 @@ def reapers_cut_off(scene: Scene) -> None:
     scene.since = time.monotonic()
 
 
+def answer_lost(scene: Scene) -> None:
+    """The write lands, and who wrote it never hears."""
+    scene.stood.go("lost")
+    scene.since = time.monotonic()
+
+
 def nothing(scene: Scene) -> None:
     """No fault: the way itself is right."""
     scene.go()
@@ -271,3 +294,9 @@ def _past_lifetime(scene: Scene) -> None:
 
 def _restored(scene: Scene) -> bool:
     return scene.world.trouble(scene.want) is None
+
+
+def _all_back(scene: Scene) -> bool:
+    """Where a dead holder is not written out of the Lease this is all there is to see."""
+    trouble = scene.world.trouble(scene.want)
+    return trouble is None or trouble.startswith("the Lease")

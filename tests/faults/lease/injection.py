@@ -17,10 +17,11 @@ from llama_assets.kube import Trouble
 from tests.faults.lease.actors import ROWS, Actor, Unheard
 from tests.faults.lease.door import Point
 from tests.faults.lease.faults import Scene
-from tests.faults.lease.grid import Cell
-from tests.faults.lease.world import Disturbed, World
+from tests.faults.lease.grid import Cell, Fault
+from tests.faults.lease.world import Disturbed, Overdue, World
 
 GRACE_S = 60.0
+SLOW_S = 15.0  # a node that takes longer to start or stop a pod says nothing about us
 
 
 @dataclass
@@ -48,8 +49,13 @@ class Outcome:
         return f"{self.cell}, {self.point}{how}, world {self.world}, seed {self.seed}: {became}{said}"
 
 
-def inject(world: World, cell: Cell, seed: int, point: Point | None = None, hasty: bool = False) -> Outcome:
-    """Play one cell. `hasty`: what nobody is left to put right is called so at once, and not after the bound.
+def inject(
+    world: World, cell: Cell, seed: int, point: Point | None = None, play: Fault | None = None, hasty: bool = False,
+    forget_lease: bool | None = None,
+) -> Outcome:  # fmt: skip
+    """Play one cell; `point`, `play` and `forget_lease` where the seed should not choose.
+
+    `hasty`: what nobody is left to put right is called so at once, and not after the bound.
 
     Raises:
         Disturbed: the cluster did not do its part.
@@ -59,17 +65,19 @@ def inject(world: World, cell: Cell, seed: int, point: Point | None = None, hast
     point = point or _point(cell, world, chance)
     outcome = Outcome(cell, str(point), seed, world.number, "")
     scene: Scene | None = None
+    reset = began
     try:
-        want = world.reset(engine=1 if cell.engine_up else 0)
+        forget_lease = chance.random() < 0.3 if forget_lease is None else forget_lease
+        want = world.reset(1 if cell.engine_up else 0, forget_lease)
         reset = time.monotonic()
         scene = _set(world, cell, chance, want, point)
         scene.since = time.monotonic()
-        cell.play(scene)
+        (play or cell.play)(scene)
         _judge(scene, outcome, hasty)
         _after(scene, outcome, reset)
     except Trouble as error:
         raise Disturbed(str(error)) from error
-    except Unheard as error:
+    except (Unheard, Overdue) as error:
         outcome.violations.append(str(error))
     finally:
         if scene is not None:
@@ -82,6 +90,8 @@ def inject(world: World, cell: Cell, seed: int, point: Point | None = None, hast
                 outcome.log += _told(each)
                 each.order(None)
         outcome.wall = time.monotonic() - began
+    if not outcome.good and (took := world.eye.node_took(world.name, reset)) > SLOW_S:
+        raise Disturbed(f"the node took {took:.0f} s to start or stop a pod; {outcome}")
     return outcome
 
 
@@ -142,7 +152,7 @@ def _judge(scene: Scene, outcome: Outcome, hasty: bool) -> None:
             if world.trouble(scene.want) == trouble:
                 outcome.violations.append(f"{trouble}, and nobody is left to put it right")
                 return
-        time.sleep(0.2)
+        time.sleep(0.3)
     if scene.later:
         scene.later()
         world.beats(3)

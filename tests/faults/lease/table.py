@@ -8,7 +8,8 @@ from pathlib import Path
 from statistics import median
 
 from tests.faults.lease.grid import CELLS, HOLDER, OF_HOLDER, OF_REAPER, REAPER, Cell
-from tests.faults.lease.injection import Outcome
+from tests.faults.lease.injection import SLOW_S, Outcome
+from tests.faults.lease.world import TIMES
 
 
 def written(
@@ -52,13 +53,15 @@ def _text(totals: dict, by_cell: dict[Cell, list[Outcome]]) -> str:  # type: ign
     lines = [
         "# Faults", "",
         "Written by `make faults` (`python -m tests.faults.lease`): what became of the tenants of a real cluster when",
-        "whoever has the card, or puts it back, was struck at each step. The short seeded part of it is in `make test`.", "",
-        f"Seed {t['seed']}: {t['injections']} injections in {t['minutes']} min, {t['side_by_side']} worlds side by side; "
-        f"{t['restored']} restored within lifetime + 60 s, {t['with_violations']} with a violation; "
+        "whoever has the card, or puts it back, was struck at each step. Its short seeded part is in `make test`.", "",
+        f"Seed {t['seed']}: {t['injections']} injections in {t['minutes']} min, {t['side_by_side']} worlds side by "
+        f"side; {t['restored']} restored within lifetime + 60 s, {t['with_violations']} with a violation; "
         f"{t['cells_hit']} of {t['cells']} cells, each at least {t['least_often']} times.",
-        f"Lifetime {4} s. {t['disturbed']} injections were repeated because the cluster itself was away; the watch of",
-        f"the pods was renewed {t['watch_restarts']} times.", "",
-        "A cell: restored/injections, then seconds from the fault's end to everything found and ready, median and worst.",
+        f"Lifetime {TIMES.lifetime_s:g} s. {t['disturbed']} injections were repeated, because the API server was away "
+        f"or the node took more than {SLOW_S:.0f} s to start or stop a pod; the watch of the pods was renewed "
+        f"{t['watch_restarts']} times.", "",
+        "A cell: restored/injections, then seconds from the end of the fault until all was as found (or as a human",
+        "wants it) and ready, the Lease free and no note left: median and worst.",
     ]  # fmt: skip
     for title, steps, columns in (("The holder", HOLDER, OF_HOLDER), ("The reaper", REAPER, OF_REAPER)):
         lines += [

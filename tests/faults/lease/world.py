@@ -1,8 +1,8 @@
 """A world: tenants, an engine, a card of their own, two reapers; and the eye that watches every pod of all worlds.
 
 The card is an extended resource of the world's own name on the node, so worlds run side by side. On a *tight* card
-(one piece) the scheduler helps to keep its users apart; on a *roomy* one (enough pieces for all) only the lease does, and
-whoever breaks it is seen. Who stands where is fixed by `SHAPES`.
+(one piece) the scheduler helps to keep its users apart; on a *roomy* one (enough pieces for all) only the lease does,
+and whoever breaks it is seen. Who stands where is fixed by `SHAPES`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 from llama_assets.gpu.note import LABEL
 from llama_assets.gpu.objects import Card, Ref
 from llama_assets.gpu.record import LeaseTimes
@@ -28,7 +30,8 @@ from tests.faults.lease.door import Point
 LEASE, ENGINE = "gpu", "llama-swap"
 TIMES = LeaseTimes.of_lifetime(4)
 OURS = "llama-assets-faults"
-POD = "trap 'exit 0' TERM; sleep 1000000 & wait"
+POD = "trap 'sleep %g; exit 0' TERM; sleep 1000000 & wait"
+LINGERS_S = 1.5  # on a roomy card a pod takes its time to end, so that who does not wait for it is seen
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Eye:
     overlaps: list[tuple[str, float, str]] = field(default_factory=list)  # world, when, what
     _pods: dict[str, tuple[str, str, str, bool, bool]] = field(default_factory=dict)
     _over: threading.Event = field(default_factory=threading.Event)
-    _seen_at: float = 0.0
+    _stands: dict[str, tuple[str, float]] = field(default_factory=dict)  # a pod the node has to start or stop, since
+    _slow: list[tuple[str, float, float]] = field(default_factory=list)
 
     def start(self) -> None:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -76,6 +80,12 @@ class Eye:
         """Is there a pod that wants the card and has no place?"""
         pods = list(self._pods.values())
         return any((place, kind) == (world, role) and pending for place, kind, _, _, pending in pods)
+
+    def node_took(self, world: str, since: float) -> float:
+        """The longest that the node took since then to start or stop a pod of this world, in seconds."""
+        now = time.monotonic()
+        waiting = [now - began for place, began in list(self._stands.values()) if place == world]
+        return max([*waiting, *(took for place, at, took in self._slow if place == world and at >= since)], default=0.0)
 
     def _watch(self) -> None:
         began = True
@@ -114,15 +124,25 @@ class Eye:
 
     def _see(self, kind: str, pod: dict[str, Any]) -> None:
         labels, uid = pod["metadata"]["labels"], pod["metadata"]["uid"]
+        placed = bool(pod["spec"].get("nodeName"))
+        going = "deletionTimestamp" in pod["metadata"]
+        running = pod["status"].get("phase") == "Running"
+        self._time(labels["world"], uid, kind != "DELETED" and placed and (going or not running))
         if kind == "DELETED":
             self._pods.pop(uid, None)
             return
-        placed = bool(pod["spec"].get("nodeName"))
         ended = pod["status"].get("phase") in ("Succeeded", "Failed")
         before = self._pods.get(uid)
         self._pods[uid] = (labels["world"], labels["role"], pod["metadata"]["name"], placed and not ended, not placed)
         if placed and not ended and (before is None or not before[3]):
             self._judge(labels["world"], labels["role"], pod["metadata"]["name"])
+
+    def _time(self, world: str, uid: str, stands: bool) -> None:
+        now = time.monotonic()
+        if stands:
+            self._stands.setdefault(uid, (world, now))
+        elif began := self._stands.pop(uid, None):
+            self._slow.append((world, now, now - began[1]))
 
     def _judge(self, world: str, role: str, name: str) -> None:
         for place, other, neighbour, uses, _ in self._pods.values():
@@ -132,6 +152,10 @@ class Eye:
 
 class Disturbed(Exception):
     """The cluster itself was away, or slow beyond reason: the injection tells nothing, and is repeated."""
+
+
+class Overdue(Exception):
+    """Something that must come did not come in time."""
 
 
 @dataclass
@@ -199,10 +223,11 @@ class World:
     def create(self, ref: Ref) -> None:
         """As its owner's manifest has it."""
         role = "engine" if ref == self.engine else "tenant"
+        program = POD % (0 if self.shape.tight else LINGERS_S)
         labels = {"app": ref.name, "world": self.name, "role": role, OURS: self.eye.run}
         needs = {"cpu": "1m", "memory": "4Mi", self.resource: "1"}
         container = {
-            "name": "main", "image": PYTHON, "command": ["sh", "-c", POD], "imagePullPolicy": "IfNotPresent",
+            "name": "main", "image": PYTHON, "command": ["sh", "-c", program], "imagePullPolicy": "IfNotPresent",
             "resources": {"requests": needs, "limits": {self.resource: "1"}},
             "securityContext": {
                 "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "runAsNonRoot": True,
@@ -286,8 +311,8 @@ class World:
         end = time.monotonic() + limit_s
         while not ready():
             if time.monotonic() > end:
-                raise Disturbed(f"not in {limit_s:.0f} s: {what}")
-            time.sleep(0.2)
+                raise Overdue(f"not in {limit_s:.0f} s: {what}")
+            time.sleep(0.3)
 
     def beats(self, count: int) -> None:
         """Wait until the reapers have beaten so often: a pass of theirs lies between two beats of one."""
@@ -315,9 +340,25 @@ class World:
             }
             for where in ("capacity", "allocatable")
         ]
-        self.cluster.kubectl(
-            "patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(changes)
-        )  # fmt: skip
+        self.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(changes))
+
+    def kubectl(self, *arguments: str) -> None:
+        """As a human does it; again, if the API server did not know yet what it was asked about."""
+        said = ""
+
+        def done() -> bool:
+            nonlocal said
+            try:
+                self.cluster.kubectl(*arguments)
+            except pytest.fail.Exception as error:
+                said = str(error)
+                return False
+            return True
+
+        try:
+            self.wait_for("", done, 20)
+        except Overdue:
+            raise Overdue(said) from None
 
     def scale(self, ref: Ref, choose: Callable[[int, bool], int | None]) -> tuple[int, bool]:
         """`choose(replicas, noted)` on what is there at this very moment; (what it is now, whether it bore a note)."""
@@ -348,7 +389,7 @@ class World:
     def roll_back(self, ref: Ref) -> None:
         """`kubectl rollout undo`, the real one."""
         kind = ref.kind.lower()
-        self.cluster.kubectl("-n", ref.namespace, "rollout", "undo", f"{kind}/{ref.name}")
+        self.kubectl("-n", ref.namespace, "rollout", "undo", f"{kind}/{ref.name}")
 
     def delete_lease(self) -> None:
         with contextlib.suppress(NotFound):
@@ -356,8 +397,20 @@ class World:
 
     # -- between two injections ---------------------------------------------------------------------------------------
 
-    def reset(self, engine: int = 0) -> dict[Ref, int | None]:
-        """Everything at rest again; returns what is there to be restored."""
+    def become(self, variant: str | None) -> None:
+        """Holders and reapers lack this safeguard from now on."""
+        for each in self.reapers:
+            each.send(9)
+        self.variant = variant
+
+    def reset(self, engine: int = 0, forget_lease: bool = False) -> dict[Ref, int | None]:
+        """Everything at rest again; returns what is there to be restored. Raises Disturbed."""
+        try:
+            return self._reset(engine, forget_lease)
+        except Overdue as error:
+            raise Disturbed(str(error)) from error
+
+    def _reset(self, engine: int, forget_lease: bool) -> dict[Ref, int | None]:
         want: dict[Ref, int | None] = {self.engine: engine, **self.found}
         for wire in (self.holder_wire, self.reaper_wire):
             if wire._listener is None:
@@ -365,6 +418,8 @@ class World:
         self.keep_reapers()
         for each in self.reapers:
             each.said.clear()
+        if forget_lease:
+            self.delete_lease()
         for ref in (*self.card.tenants, self.engine):
             if self.at(ref) is None:
                 self.create(ref)
