@@ -1,14 +1,16 @@
-"""One installation for all files here that want one."""
+"""Installations of the manifests: a whole one, and one of accounts and policies only."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import PYTHON, Cluster
-from tests.manifests.installation import PASSWORD, Installed, overlay, renamed, rendered
+from tests.manifests.installation import PASSWORD, POLICIES, Installed, overlay, renamed, rendered
 
 TENANT = "immich-machine-learning"
 SLEEPS = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); time.sleep(1e6)"
@@ -36,23 +38,37 @@ def workload(kind: str, replicas: int) -> dict:
     }
 
 
-@pytest.fixture(scope="package")
-def installed(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """Everything of overlays/default beside a tenant, applied once; not yet waited for."""
-    folder = tmp_path_factory.mktemp("installation")
+RIGHTS = ("Namespace", "ServiceAccount", "Role", "RoleBinding", *POLICIES)
+
+
+@contextlib.contextmanager
+def installation(cluster: Cluster, image: str, folder: Path, kinds: tuple[str, ...] = ()) -> Iterator[Installed]:
+    """What overlays/default gives beside a tenant, or these kinds of it; applied, not yet waited for."""
     ours, tenants = (f"llama-test-{secrets.token_hex(4)}{suffix}" for suffix in ("", "-tenants"))
     # An engine of somebody else's, so that no card is needed: the lease then swaps the tenant with nothing.
     settings = {"LLAMA_ASSETS_ENGINE_URL": "http://elsewhere.invalid:8080", "LLAMA_ASSETS_LEASE_LIFETIME_SECONDS": "10"}
-    objects = renamed(rendered(overlay(folder / "overlay", image, settings, tenants=tenants)), ours, tenants)
-    for found in objects:  # the demo's password stands where docs/cluster.md has a person make one
-        found["metadata"].setdefault("labels", {})["llama-assets/test"] = "true"
-    made = Installed(cluster, objects, ours, tenants, folder)
+    whole = renamed(rendered(overlay(folder / "overlay", image, settings, tenants=tenants)), ours, tenants)
+    made = Installed(cluster, [thing for thing in whole if not kinds or thing["kind"] in kinds], ours, tenants, folder)
     try:
         cluster.kube.create("Namespace", None, {"metadata": {"name": tenants}})
-        cluster.kube.create("Deployment", tenants, workload("Deployment", 1))
         made.apply()
-        secret = {"metadata": {"name": "dagster-postgresql"}, "stringData": {"postgresql-password": PASSWORD}}
-        cluster.kube.create("Secret", ours, secret)
         yield made
     finally:
         made.remove()
+
+
+@pytest.fixture(scope="module")
+def installed(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Everything, beside a tenant that runs."""
+    with installation(cluster, image, tmp_path_factory.mktemp("installation")) as made:
+        cluster.kube.create("Deployment", made.tenants, workload("Deployment", 1))
+        secret = {"metadata": {"name": "dagster-postgresql"}, "stringData": {"postgresql-password": PASSWORD}}
+        cluster.kube.create("Secret", made.namespace, secret)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def granted(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Accounts, Roles and policies only: no pod of ours, and so no image."""
+    with installation(cluster, "none:1", tmp_path_factory.mktemp("rights"), RIGHTS) as made:
+        yield made

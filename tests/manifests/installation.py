@@ -24,7 +24,7 @@ from tests.conftest import ROOT
 
 MANIFESTS = ROOT / "manifests"
 OURS, TENANTS = "llama-cpp", "immich"  # the namespaces that the manifests name
-CLUSTER_WIDE = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "StorageClass")
+POLICIES = ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy")
 CATALOG = {"LLAMA_ASSETS_CATALOG": "/etc/llama-assets/models.yaml"}
 PASSWORD = "of-this-test"
 Object = dict[str, Any]
@@ -80,7 +80,7 @@ def renamed(objects: Iterable[Object], ours: str, tenants: str) -> list[Object]:
         copy: Object = json.loads(json.dumps(found).replace(OURS, ours))
         if copy["metadata"].get("namespace") == TENANTS:
             copy["metadata"]["namespace"] = tenants
-        if copy["kind"] in CLUSTER_WIDE[1:]:
+        if copy["kind"] in (*POLICIES, "StorageClass"):
             copy["metadata"]["name"] += f"-{ours}"
         if copy["kind"] == "ValidatingAdmissionPolicyBinding":
             copy["spec"]["policyName"] += f"-{ours}"
@@ -122,9 +122,8 @@ class Installed:
 
     def remove(self) -> None:
         """Take everything away, without waiting for it."""
-        kinds = {"ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"}
         for found in self.objects:
-            if found["kind"] in kinds:
+            if found["kind"] in POLICIES:
                 self.cluster.kubectl("delete", found["kind"], found["metadata"]["name"], "--ignore-not-found")
         for name in (self.namespace, self.tenants):
             self.cluster.kubectl("delete", "namespace", name, "--ignore-not-found", "--wait=false")
