@@ -135,7 +135,8 @@ def _workload(cluster: Cluster, card: Card, ref: Ref) -> tuple[list[str], list[s
 def _rights(cluster: Cluster, card: Card, lease: LeaseObject | None) -> Iterator[str]:
     """What this account lacks and a dry run does not tell."""
     kube, where = cluster.kube, f"Lease {cluster.namespace}/{cluster.lease}"
-    for verb in ("patch",) if lease else ("update", "patch"):  # a Lease is made by PUT: RBAC can name it only so
+    # A Lease is made by PUT, which RBAC can allow for one name: it wants `update` and `create`.
+    for verb in ("patch",) if lease else ("create", "update", "patch"):
         if not kube.allowed(verb, "Lease", cluster.namespace, cluster.lease):
             yield f"{where}: this account may not {verb} it; manifests/ has the Role"
     for namespace in sorted({ref.namespace for ref in card.workloads}):
