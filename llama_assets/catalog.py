@@ -86,6 +86,30 @@ class Model(Entry):
         return self
 
 
+# By tag: what there is when somebody tries this for the first time. Whoever shows an image says whether it is pinned.
+DEFAULT_IMAGES = {
+    "llama-swap": "ghcr.io/mostlygeek/llama-swap:cuda",
+    "llama-server": "ghcr.io/ggml-org/llama.cpp:server-cuda",
+}
+
+
+@dataclass(frozen=True)
+class EngineImage:
+    """The image an engine's pod is made from, and who chose it."""
+
+    reference: str
+    chosen_by: str
+
+    @property
+    def digest(self) -> str | None:
+        """`sha256:...` if it is pinned."""
+        return self.reference.partition("@")[2] or None
+
+    def __str__(self) -> str:
+        pinned = "pinned" if self.digest else "not pinned: the same name may be another engine tomorrow"
+        return f"{self.reference} ({self.chosen_by}; {pinned})"
+
+
 class Engine(Entry):
     """What answers HTTP. `image` is used in a cluster only."""
 
@@ -95,6 +119,14 @@ class Engine(Entry):
     idle_unload_seconds: Count = Field(600, ge=0, description="unload a model nobody asks; 0 is never")
     load_timeout_seconds: Count = Field(300, ge=1, description="how long loading a model may take")
     arguments: tuple[str, ...] = Field((), description="llama-server arguments for every model")
+
+    def chosen_image(self, setting: str | None = None) -> EngineImage:
+        """`LLAMA_ASSETS_ENGINE_IMAGE` (`setting`), else the catalog's, else the kind's usual one."""
+        if setting:
+            return EngineImage(setting, "LLAMA_ASSETS_ENGINE_IMAGE")
+        if self.image:
+            return EngineImage(self.image, "engine.image of the catalog")
+        return EngineImage(DEFAULT_IMAGES[self.kind], f"default of {self.kind}")
 
 
 class Gpu(Entry):

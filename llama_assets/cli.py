@@ -186,6 +186,49 @@ def lease_release(dry_run: bool) -> None:
     click.echo(f"{'would ask' if dry_run else 'asked'} {record.holder} to give back token {record.token}")
 
 
+@main.group()
+def engine() -> None:
+    """What answers: apply its configuration, and see what runs."""
+
+
+@engine.command("apply")
+@click.option("--dry-run", is_flag=True, help="Say what would be written; write nothing.")
+@click.option("--take-over", is_flag=True, help="Also write fields that somebody else has set.")
+@as_json
+def engine_apply(dry_run: bool, take_over: bool, as_json: bool) -> None:
+    """Serve the verified files of the store: write llama-swap's configuration, in a cluster with its Deployment."""
+    from llama_assets.engine import Served
+
+    platform = _platform()
+    catalog, store = platform.catalog(), platform.store()
+    found = [(model, files) for model in catalog.models if (files := store.current(model.id)) is not None]
+    served = [Served(model, files.fingerprint, files.model_file, files.mmproj_file) for model, files in found]
+    applied = platform.apply_config(
+        catalog, served, lambda line: click.echo(line, err=True), dry_run=dry_run, take_over=take_over
+    )
+    if as_json:
+        names = [model.id for model, _ in found]
+        _print({"where": applied.where, "changed": list(applied.changed), "state": applied.state, "served": names})
+        return
+    for what in applied.changed or (applied.where,):
+        click.echo(f"{what}: {('would be written' if dry_run else 'written') if applied.changed else 'as it is to be'}")
+    click.echo(f"serves: {', '.join(model.id for model, _ in found) or 'no model; `gguf/*` is not fetched yet'}")
+    click.echo(applied.state)
+
+
+@engine.command("status")
+@as_json
+def engine_status(as_json: bool) -> None:
+    """Show the engine's image, what runs, what is served, and who else wrote its objects."""
+    platform = _platform()
+    seen = platform.engine_status(platform.catalog())
+    if as_json:
+        _print(dict(seen.facts))
+    else:
+        click.echo("\n".join(seen.lines))
+    sys.exit(0 if seen.good else 1)
+
+
 @main.command()
 @click.option("--once", is_flag=True, help="One pass; it waits one lifetime before it calls a named holder dead.")
 @click.option("--every", type=click.FloatRange(min=1), help="A pass every so many seconds, until ended.")

@@ -5,16 +5,17 @@ Tasks, commands, tests and the graph open the same thing by the same call. Not h
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_assets import catalog as catalogs
-from llama_assets.catalog import Catalog
+from llama_assets.catalog import Catalog, EngineImage
 from llama_assets.gpu import FileLease, Lease, LeaseTimes
 from llama_assets.hub import Hub, HubLimits
 from llama_assets.kube import Kube
@@ -23,7 +24,7 @@ from llama_assets.settings import PREFIX, Settings
 from llama_assets.store import Store
 
 if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of a second that a download does not need
-    from llama_assets.engine import Processes, Served, SwapClient
+    from llama_assets.engine import Drift, EngineConfig, EngineDeployment, Processes, Served, SwapClient
     from llama_assets.gpu.lease import Card
 
 
@@ -35,10 +36,21 @@ class PlatformError(ValueError):
 
 @dataclass(frozen=True)
 class Applied:
-    """Where a configuration lies, and whether it was written."""
+    """What became of a configuration: where it lies, what was written for it (nothing: it was so), what runs now."""
 
     where: str
-    changed: bool
+    changed: tuple[str, ...]
+    config: EngineConfig
+    state: str
+
+
+@dataclass(frozen=True)
+class EngineView:
+    """One look at the engine, for people and as values."""
+
+    good: bool
+    lines: tuple[str, ...]
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,28 +97,69 @@ class Platform:
         return FileLease(self.results / f"{catalog.gpu.lease}.json", tenants=tuple(map(str, catalog.tenants)))
 
     def engine(
-        self, catalog: Catalog, served: Sequence[Served], logs: Path
+        self,
+        catalog: Catalog,
+        served: Sequence[Served],
+        logs: Path,
+        still_held: Callable[[], bool] = lambda: True,
+        say: Callable[[str], None] = print,
     ) -> AbstractContextManager[Processes | SwapClient]:
-        """What answers: an address if one is set, else a llama-swap binary if there is one, else llama.cpp itself."""
+        """What answers: an address if one is set, else a llama-swap binary if there is one, else llama.cpp itself.
+
+        Entered under the lease; `still_held` says when waiting for it is of no use any more.
+        """
         from llama_assets.engine import Processes, SwapClient, local_swap
 
         if self.settings.engine_url:
-            return SwapClient(self.settings.engine_url)
+            return SwapClient(self.settings.engine_url, self._engine_key())
         swap = self.llama_swap()
         if swap is not None:
             return local_swap([str(swap)], served, catalog.engine, logs)
         return Processes(served, catalog.engine, logs)
 
-    def apply_config(self, text: str) -> Applied:
-        """Bring llama-swap's configuration to where it is read; identical content is not written."""
-        path = self.results.parent / "llama-swap" / "config.yaml"
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            return Applied(str(path), changed=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".new")
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-        return Applied(str(path), changed=True)
+    def apply_config(
+        self,
+        catalog: Catalog,
+        served: Sequence[Served],
+        say: Callable[[str], None] = print,
+        *,
+        dry_run: bool = False,
+        take_over: bool = False,
+    ) -> Applied:
+        """Bring the engine's configuration to where it is read, and LiteLLM's beside it; what is so is not written.
+
+        Raises:
+            NotServable: a model's arguments cannot be given to the engine.
+        """
+        from llama_assets.engine import engine_config
+
+        config = engine_config(served, catalog.engine, self.settings.engine_url or "http://127.0.0.1:8080")
+        folder = self.results.parent / "llama-swap"
+        files = {folder / config.file: config.text, folder / "litellm.yaml": config.gateway}
+        differ = {path: text for path, text in files.items() if not path.is_file() or path.read_text("utf-8") != text}
+        for path, text in differ.items() if not dry_run else ():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(".new")
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        state = "an engine is started for each benchmark, and ends with it"
+        return Applied(str(folder / config.file), tuple(map(str, differ)), config, state)
+
+    def engine_image(self, catalog: Catalog) -> EngineImage | None:
+        """The image that the engine's pod is made from; None where the engine is no pod of ours."""
+        return None
+
+    def engine_drift(self, catalog: Catalog) -> tuple[Drift, ...]:
+        """What others set in the engine's objects; on one machine there are none."""
+        return ()
+
+    def engine_status(self, catalog: Catalog) -> EngineView:
+        """What is configured, what runs, what is served."""
+        path = self.results.parent / "llama-swap"
+        found = sorted(str(file) for file in path.glob("*") if file.suffix in (".yaml", ".ini"))
+        plan = self.engine_plan()
+        lines = (plan, f"written: {', '.join(found) or 'nothing yet; `llama-assets engine apply` does'}")
+        return EngineView(True, lines, {"good": True, "plan": plan, "written": found})
 
     def engine_plan(self) -> str:
         """Which engine a benchmark would use, in one sentence. Raises EngineError when there is none."""
@@ -116,6 +169,10 @@ class Platform:
             return f"the engine at {self.settings.engine_url}"
         swap, server = self.llama_swap(), local_server()
         return f"{f'{swap}, a child process that runs' if swap else 'a child process per model of'} {' '.join(server)}"
+
+    def _engine_key(self) -> str | None:
+        key = self.settings.engine_api_key
+        return key.get_secret_value() if key else None
 
     def llama_swap(self) -> Path | None:
         """The llama-swap binary of this machine, if there is one."""
@@ -181,25 +238,111 @@ class ClusterPlatform(Platform):
             self.kube, settings.namespace, catalog.gpu.lease, card, times, without_reaper=settings.without_reaper
         )
 
+    @contextlib.contextmanager
     def engine(
-        self, catalog: Catalog, served: Sequence[Served], logs: Path
-    ) -> AbstractContextManager[Processes | SwapClient]:
-        """Raises PlatformError: nothing is asked without the lease."""
-        raise self._not_yet(f"asking {len(served)} models of {catalog.engine.kind}, logs in {logs},")
+        self,
+        catalog: Catalog,
+        served: Sequence[Served],
+        logs: Path,
+        still_held: Callable[[], bool] = lambda: True,
+        say: Callable[[str], None] = print,
+    ) -> Iterator[SwapClient]:
+        """The engine's pod, once it is proven to serve these files from the pinned image; or the address that is set.
 
-    def apply_config(self, text: str) -> Applied:
-        """Raises PlatformError: llama-swap is not applied to a cluster yet."""
-        raise self._not_yet(f"applying llama-swap's configuration ({len(text)} characters)")
+        Raises:
+            NotRolledOut, OtherConfig, OtherImage: before anything is asked.
+        """
+        from llama_assets.engine import EngineLimits, SwapClient
+
+        if self.settings.engine_url:
+            with SwapClient(self.settings.engine_url, self._engine_key()) as client:
+                yield client
+            return
+        deployment = self.engine_deployment(catalog, say)
+        running = deployment.prove({one.model.id: one.fingerprint for one in served}, still_held)
+        limits = EngineLimits(load_s=catalog.engine.load_timeout_seconds + 30.0)
+        with SwapClient(deployment.pod.address, self._engine_key(), limits, running.image) as client:
+            client.wait_until_up(60.0)
+            yield client
+
+    def engine_deployment(self, catalog: Catalog, say: Callable[[str], None] = print) -> EngineDeployment:
+        """The engine's three objects, as catalog and settings want them."""
+        from llama_assets.engine import EngineDeployment, EnginePod
+
+        pod = EnginePod(
+            namespace=self.settings.namespace,
+            image=catalog.engine.chosen_image(self.settings.engine_image),
+            kind=catalog.engine.kind,
+            name=ENGINE,
+            claim="llama-models",
+            claim_path=str(MODELS),
+            resource=catalog.gpu.resource,
+            runtime_class=catalog.gpu.runtime_class,
+            secret=self.settings.engine_secret,
+            exclusive=catalog.gpu.sharing == "exclusive",
+        )
+        return EngineDeployment(self.kube, pod, say=say)
+
+    def apply_config(
+        self,
+        catalog: Catalog,
+        served: Sequence[Served],
+        say: Callable[[str], None] = print,
+        *,
+        dry_run: bool = False,
+        take_over: bool = False,
+    ) -> Applied:
+        """Apply llama-swap's objects, not while somebody has the card; on a shared card wait until its pod is ready.
+
+        Raises:
+            EngineError: refused, and nothing was written; or its pod does not become ready, with the reason.
+            HeldByOther: somebody kept the card for too long.
+        """
+        from llama_assets.engine import engine_config
+        from llama_assets.gpu.waiting import wait_until_free
+
+        deployment = self.engine_deployment(catalog, say)
+        config = engine_config(served, catalog.engine, deployment.pod.address, bool(self.settings.engine_secret))
+        if self.settings.engine_url:
+            return Applied(self.settings.engine_url, (), config, "somebody else's engine: nothing is applied")
+        changed = deployment.plan(config, take_over)
+        if dry_run:
+            return Applied(str(deployment), changed, config, "a dry run: nothing was written")
+        if changed:
+            times = LeaseTimes.of_lifetime(self.settings.lease_lifetime_seconds)
+            wait_until_free(self.lease(catalog), "a new configuration of llama_swap", times, say)
+        written = deployment.apply(config, take_over)
+        if written.replicas == 0:
+            state = "applied, not started: " + (
+                "on an exclusive card it starts with the lease" if deployment.pod.exclusive else "it is at 0 replicas"
+            )
+        elif deployment.pod.exclusive:
+            state = f"applied; at {written.replicas} replicas it competes with the tenants for an exclusive card"
+        else:
+            state = f"pod {deployment.wait_until_ready()['metadata']['name']} is ready"
+        return Applied(str(deployment), written.changed, config, state)
+
+    def engine_image(self, catalog: Catalog) -> EngineImage | None:
+        """The image that the engine's pod is made from."""
+        return None if self.settings.engine_url else catalog.engine.chosen_image(self.settings.engine_image)
+
+    def engine_drift(self, catalog: Catalog) -> tuple[Drift, ...]:
+        """What others set in the engine's objects."""
+        return () if self.settings.engine_url else self.engine_deployment(catalog).drift()
+
+    def engine_status(self, catalog: Catalog) -> EngineView:
+        """What is configured, what runs, what is served."""
+        if self.settings.engine_url:
+            return EngineView(True, (self.engine_plan(),), {"good": True, "plan": self.engine_plan()})
+        found = self.engine_deployment(catalog).status()
+        return EngineView(found.good, tuple(found.lines()), found.as_dict())
 
     def engine_plan(self) -> str:
-        """Raises PlatformError: nothing is asked without the lease."""
-        raise self._not_yet("asking an engine")
-
-    def _not_yet(self, what: str) -> PlatformError:
-        return PlatformError(
-            f"LLAMA_ASSETS_PLATFORM='kubernetes': {what} is not in this version, which downloads and verifies models "
-            "in a cluster (gguf/*); llama_swap, gpu_lease and benchmark/* run with LLAMA_ASSETS_PLATFORM='local'"
-        )
+        """Which engine a benchmark would use, in one sentence."""
+        if self.settings.engine_url:
+            return f"the engine at {self.settings.engine_url}"
+        deployment = self.engine_deployment(self.catalog())
+        return f"{deployment} from {deployment.pod.image}"
 
 
 def kubernetes(settings: Settings) -> ClusterPlatform:

@@ -14,7 +14,7 @@ from llama_assets.assets.described import first_paragraph
 from llama_assets.assets.gpu import GPU_LEASE
 from llama_assets.assets.verdict import VERDICT, verdict_result, verdict_spec
 from llama_assets.bench.question import Question
-from llama_assets.catalog import Catalog
+from llama_assets.catalog import Catalog, EngineImage
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge, Judged
@@ -24,10 +24,12 @@ POOL = "gpu"
 ANSWERED = "answered_an_image"
 VALID_RATE = "schema_valid_rate"
 LATENCY = "latency_against_history"
+IMAGE = "image_is_pinned"
 CHECKS = {
     ANSWERED: "The model answered at least one photo with something.",
     VALID_RATE: "At least nine in ten answers are valid by the question's schema.",
     LATENCY: "The 95th percentile of seconds is at most a quarter above the median of the last five sessions.",
+    IMAGE: "The engine's pod that answered ran the pinned image, by the digest that its node told.",
 }
 LEAST_VALID = 0.9
 MOST_SLOWER = 1.25
@@ -68,7 +70,7 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
         request = Benchmark(catalog=catalog.only(arms), question=question.to_json())
         measured = run_task(context, platform, request, Benchmarked)
         yield from (
-            _result(context, arm, found, measured.session)
+            _result(context, arm, found, measured.session, platform.engine_image(catalog))
             for arm, found in measured.arms.items()
             if found.failed is None
         )
@@ -95,7 +97,9 @@ def _spec(model: str) -> dg.AssetSpec:
     )
 
 
-def _result(context: dg.AssetExecutionContext, arm: str, found: ArmResult, session: str) -> dg.MaterializeResult:
+def _result(
+    context: dg.AssetExecutionContext, arm: str, found: ArmResult, session: str, image: EngineImage | None
+) -> dg.MaterializeResult:
     picture = (
         {"latency": dg.MetadataValue.md(f"![latency](data:image/png;base64,{found.picture_png})")}
         if found.picture_png
@@ -105,7 +109,7 @@ def _result(context: dg.AssetExecutionContext, arm: str, found: ArmResult, sessi
     return dg.MaterializeResult(
         asset_key=key(arm),
         metadata={**found.figures, "session": session, "fingerprint": found.fingerprint or "", **picture, **photos},
-        check_results=list(_checks(context, arm, found)),
+        check_results=[*_checks(context, arm, found), _image_check(arm, found.engine_image, image)],
     )
 
 
@@ -125,6 +129,22 @@ def _checks(context: dg.AssetExecutionContext, arm: str, found: ArmResult) -> It
 def _check(arm: str, name: str, passed: bool, figures: dict[str, float]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         asset_key=key(arm), check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=figures
+    )
+
+
+def _image_check(arm: str, ran: str | None, wanted: EngineImage | None) -> dg.AssetCheckResult:
+    """A node that does not tell a digest proves nothing, and is no failure."""
+    digest = (ran or "").partition("@")[2]
+    if wanted is None:
+        passed, says = True, "the engine is no pod of ours"
+    elif wanted.digest is None:
+        passed, says = False, f"{wanted}; what ran is {ran or 'not known'}"
+    elif not digest:
+        passed, says = True, f"not proven: the node does not tell the digest of {ran or 'what ran'}"
+    else:
+        passed, says = digest == wanted.digest, f"{ran} ran, {wanted.digest} is pinned"
+    return dg.AssetCheckResult(
+        asset_key=key(arm), check_name=IMAGE, passed=passed, severity=dg.AssetCheckSeverity.WARN, description=says
     )
 
 

@@ -1,10 +1,13 @@
 """What is served: llama-swap's configuration, rendered from the verified files of every catalog model.
 
 Paths hold the fingerprint, so a new file is a new configuration and the same files are the same text; nothing is
-written when nothing changed. Here: `engine` and `llama_swap`. Not here: the text (`engine.config`), where it goes
-(`platforms`).
+written when nothing changed. In a cluster it is a ConfigMap, a Deployment and a Service, and on an exclusive card they
+are applied and not started: the lease starts them. Here: `engine` and `llama_swap`, with their checks. Not here: the
+text (`engine.config`), where it goes (`platforms`).
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -23,16 +26,26 @@ if TYPE_CHECKING:
 GROUP = "serving"
 ENGINE = dg.AssetKey("engine")
 LLAMA_SWAP = dg.AssetKey("llama_swap")
+CHECKS = {
+    "pinned": "The engine's image is named by its digest, so that tomorrow's engine is the one that was measured.",
+    "drift": "Nobody else set fields of the engine's Deployment, ConfigMap or Service, and all three are there.",
+}
 
 
-def engine_asset(catalog: Catalog) -> dg.AssetSpec:
-    """The engine that the catalog names; external, because nobody here builds it."""
+def engine_asset(catalog: Catalog, platform: Platform) -> dg.AssetSpec:
+    """The engine that catalog and settings name; external, because nobody here builds it."""
+    image = platform.engine_image(catalog)
     return dg.AssetSpec(
         ENGINE,
         group_name=GROUP,
         description="The engine that answers: its kind, and in a cluster its image, pinned by digest.",
         kinds={"llamacpp"},
-        metadata={"kind": catalog.engine.kind, "image": catalog.engine.image or "none pinned"},
+        metadata={
+            "kind": catalog.engine.kind,
+            "image": image.reference if image else "no pod of ours",
+            "chosen_by": image.chosen_by if image else "",
+            "pinned": image is not None and image.digest is not None,
+        },
     )
 
 
@@ -48,8 +61,6 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
         code_version="1",
     )
     def llama_swap(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        from llama_assets.engine import config_hash, render
-
         found = run_task(context, platform, Inspect(models=catalog.models), Inspected)
         missing = [model.id for model in catalog.models if model.id not in found.current]
         if not found.current:
@@ -57,24 +68,66 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
                 "no model has a verified file, so there is nothing to serve; materialize gguf/* first",
                 allow_retries=False,
             )
-        text = render([served(catalog, files) for files in found.current.values()], catalog.engine)
-        applied = platform.apply_config(text)
-        context.log.info(f"{applied.where}: {'written' if applied.changed else 'unchanged, not written'}")
+        files = [served(catalog, one) for one in found.current.values()]
+        with said_plainly():
+            applied = platform.apply_config(catalog, files, context.log.info)
+        context.log.info(
+            f"{', '.join(applied.changed) or applied.where}: {'written' if applied.changed else 'unchanged'}"
+        )
+        context.log.info(applied.state)
         if missing:
             context.log.warning(f"not served, no verified file: {', '.join(missing)}")
+        text, image = applied.config.text, platform.engine_image(catalog)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(config_hash(text)),
+            data_version=dg.DataVersion(applied.config.hash),
             metadata={
                 "config": dg.MetadataValue.md(f"```yaml\n{text}\n```"),
-                "config_hash": config_hash(text),
+                "litellm": dg.MetadataValue.md(f"```yaml\n{applied.config.gateway}\n```"),
+                "config_hash": applied.config.hash,
                 "where": applied.where,
-                "written": applied.changed,
+                "written": bool(applied.changed),
+                "state": applied.state,
+                "image": str(image) if image else "no pod of ours",
                 "served": sorted(found.current),
                 "not_served": missing,
             },
         )
 
     return llama_swap
+
+
+def serving_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefinition]:
+    """Is the engine's image pinned; did somebody else write what is ours?"""
+
+    @dg.asset_check(asset=ENGINE, name="pinned", description=CHECKS["pinned"])
+    def pinned() -> dg.AssetCheckResult:
+        image = platform.engine_image(catalog)
+        says = str(image) if image else "the engine is no pod of ours"
+        good = image is None or image.digest is not None
+        return dg.AssetCheckResult(passed=good, severity=dg.AssetCheckSeverity.WARN, description=says)
+
+    @dg.asset_check(asset=LLAMA_SWAP, name="drift", description=CHECKS["drift"])
+    def drift() -> dg.AssetCheckResult:
+        with said_plainly():
+            found = [str(one) for one in platform.engine_drift(catalog)]
+        return dg.AssetCheckResult(
+            passed=not found,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(found) or CHECKS["drift"],
+        )
+
+    return [pinned, drift]
+
+
+@contextlib.contextmanager
+def said_plainly() -> Iterator[None]:
+    """An error that owns its sentence, as Dagster shows it: without a traceback, and not tried again."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, "exit_status"):
+            raise
+        raise dg.Failure(str(error), allow_retries=False) from error
 
 
 def served(catalog: Catalog, files: ModelFiles) -> "Served":

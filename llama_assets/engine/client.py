@@ -12,12 +12,13 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal
 
 import httpx
+import tenacity
 
 from llama_assets.engine.chat import Ask, EngineLimits, Reply, chat, connection, reason
 from llama_assets.engine.errors import EngineError, LoadFailed, NotLoaded, UnknownModel, Unreachable
@@ -48,7 +49,7 @@ class About:
     """What the engine says of itself and of a model that is loaded; what it does not say is None.
 
     `kind` is what answers, `version` its own version or the program's path, `build` llama.cpp's. `fingerprint` is the
-    one in llama-swap's config.
+    one in llama-swap's config, `image` what its pod runs, with the digest where that is known.
     """
 
     kind: str
@@ -58,12 +59,20 @@ class About:
     modalities: tuple[str, ...]
     model_file: str | None
     fingerprint: str | None = None
+    image: str | None = None
 
 
 class SwapClient:
-    """The engine at `address`. Which kind it is, is asked when it is first needed."""
+    """The engine at `address`. Which kind it is, is asked when it is first needed; `image` is what its pod runs."""
 
-    def __init__(self, address: str, api_key: str | None = None, limits: EngineLimits | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        api_key: str | None = None,
+        limits: EngineLimits | None = None,
+        image: str | None = None,
+    ) -> None:
+        self.image = image
         self.address = address.rstrip("/")
         self.limits = limits or EngineLimits()
         self._http = connection(self.limits, api_key)
@@ -88,6 +97,16 @@ class SwapClient:
         if "default_generation_settings" in (props := _object(answer)):
             return "router" if props.get("role") == "router" else "llama-server"
         raise Unreachable(self.address, ": ".join(reason(answer)))
+
+    def wait_until_up(self, seconds: float) -> None:
+        """Return when it answers: a Service knows its pod a moment after the pod is ready. Raises Unreachable."""
+        tries = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(Unreachable),
+            stop=tenacity.stop_after_delay(seconds),
+            wait=tenacity.wait_fixed(self.limits.poll_s),
+            reraise=True,
+        )
+        tries(lambda: self.kind)
 
     def load(self, model: str) -> Load:
         """Have `model` loaded and ready, and no other.
@@ -150,7 +169,7 @@ class SwapClient:
             listed = self._list("/v1/models")
             said = [(one.get("meta") or {}).get("llamaswap") or {} for one in listed if one["id"] == model]
             fingerprint = said[0].get("fingerprint") if said else None
-        return described(self.kind, version, props, fingerprint)
+        return replace(described(self.kind, version, props, fingerprint), image=self.image)
 
     def metrics(self, model: str) -> dict[str, float]:
         """What `model`'s server has counted since it was started, by llama.cpp's names without their prefix.
@@ -203,12 +222,14 @@ class SwapClient:
         models = self._router_models()
         if model not in models:
             raise UnknownModel(model, list(models))
-        cold = bool(models[model]["value"] != "loaded")
+        state = models[model]["value"]
+        cold = bool(state != "loaded")
         if cold:
             for other, status in models.items():
-                if other != model and status["value"] != "unloaded":
+                # One that sleeps is loaded by its next request, and by nothing else: it is loaded from the start here.
+                if status["value"] != "unloaded" and (other != model or state == "sleeping"):
                     self._unload_in_router(other)
-            if models[model]["value"] == "unloaded":
+            if state in ("unloaded", "sleeping"):
                 self._call("POST", "/models/load", {"model": model}, must=True)
             # It answers before it is done.
             for status in self._until_load_limit(model, lambda: self._router_models()[model]):

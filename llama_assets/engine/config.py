@@ -20,6 +20,7 @@ import yaml
 from llama_assets import catalog
 from llama_assets.engine.errors import NotServable
 
+MADE_BY = "# Made by llama-assets from its catalog and verified files; changes made here are overwritten.\n"
 PORT = "${PORT}"  # llama-swap puts the port it chose here
 LEAST_HEALTH_TIMEOUT_S = 15  # llama-swap raises anything lower to this
 
@@ -45,14 +46,28 @@ class Served:
 def command(
     served: Served, engine: catalog.Engine, port: str = PORT, server: Sequence[str] = ("llama-server",)
 ) -> list[str]:
-    """The command line that serves one model; a model's own arguments win over the engine's, both over ours.
+    """The command line that serves one model, behind `server`.
+
+    Raises:
+        NotServable: as `flags`, or llama-swap would expand a word.
+    """
+    listens = {"--host": ("127.0.0.1",), "--port": (port,)}
+    merged = {**listens, **flags(served, engine)}
+    line = [*server, *(word for flag, values in merged.items() for word in (flag, *values))]
+    for word in line:
+        if "${" in word and word != port:
+            raise NotServable(served.model.id, f"{word!r} holds a ${{...}} that llama-swap would expand")
+    return line
+
+
+def flags(served: Served, engine: catalog.Engine) -> dict[str, tuple[str, ...]]:
+    """llama-server's arguments for one model, but for where it listens: flag -> values. Its own win over the engine's,
+    both over ours.
 
     Raises:
         NotServable: an argument is none, is written by us, or cannot be written down.
-    """
+    """  # fmt: skip
     ours = {
-        "--host": ("127.0.0.1",),
-        "--port": (port,),
         "--model": (str(served.model_file),),
         "--mmproj": (str(served.mmproj_file),),
         "--ctx-size": (str(served.model.context),),
@@ -69,13 +84,10 @@ def command(
         *_flags(served.model.id, "arguments", served.model.arguments),
     ]
     merged = {**ours, **dict(own)}
-    line = [*server, *(word for flag, values in merged.items() for word in (flag, *values))]
-    for word in line:
-        if "\n" in word or ("${" in word and word != port):
-            raise NotServable(
-                served.model.id, f"{word!r} holds a line break, or a ${{...}} that llama-swap would expand"
-            )
-    return line
+    for word in (word for flag, values in merged.items() for word in (flag, *values)):
+        if "\n" in word:
+            raise NotServable(served.model.id, f"{word!r} holds a line break")
+    return merged
 
 
 def render(
@@ -83,10 +95,12 @@ def render(
     engine: catalog.Engine,
     server: Sequence[str] = ("llama-server",),
     start_port: int | None = None,
+    key_variable: str | None = None,
 ) -> str:
     """llama-swap's config.yaml for these models, in their order. Equal input gives equal text.
 
-    `start_port` is the first port of the models' servers; llama-swap's own default if None.
+    `start_port` is the first port of the models' servers; llama-swap's own default if None. `key_variable` names the
+    environment variable that holds the key it demands of its clients; llama-swap reads it, the text does not hold it.
 
     Raises:
         NotServable: as `command`.
@@ -95,11 +109,13 @@ def render(
         "healthCheckTimeout": max(engine.load_timeout_seconds, LEAST_HEALTH_TIMEOUT_S),
         "captureBuffer": 0,  # llama-swap would keep the last requests, photos and all, and show them in its UI
     }
+    if key_variable is not None:
+        config["apiKeys"] = [_Quoted(f"${{env.{key_variable}}}")]  # put in before YAML is read: a key may hold a colon
     if start_port is not None:
         config["startPort"] = start_port
     config["models"] = {one.model.id: _model(one, engine, server) for one in served}
     text = yaml.dump(config, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
-    return "# Made by llama-assets from its catalog and verified files; changes made here are overwritten.\n" + text
+    return MADE_BY + text
 
 
 def config_hash(text: str) -> str:
@@ -159,6 +175,10 @@ class _Lines(str):
     """Text that YAML shows line by line."""
 
 
+class _Quoted(str):
+    """Text in double quotes."""
+
+
 class _Dumper(yaml.SafeDumper):
     pass
 
@@ -167,4 +187,9 @@ def _as_block(dumper: yaml.SafeDumper, text: _Lines) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|")
 
 
+def _in_quotes(dumper: yaml.SafeDumper, text: _Quoted) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+
+
 _Dumper.add_representer(_Lines, _as_block)
+_Dumper.add_representer(_Quoted, _in_quotes)

@@ -6,7 +6,12 @@ EngineError                 exit status 1
 ├── Unreachable             nothing, or something else, answers at the address
 ├── UnknownModel            the engine does not know this model
 ├── NotLoaded               the model is known and does not run now
-└── LoadFailed              it was started and did not become ready; carries its last words
+├── LoadFailed              it was started and did not become ready; carries its last words
+├── FieldsTaken             somebody else set fields of the Deployment, ConfigMap or Service
+├── NotReplaceable          the Deployment there is another one's: it cannot be changed into ours
+├── NotRolledOut            its pod does not become ready: carries the reason
+├── OtherConfig             its pod serves other files than those to be asked
+└── OtherImage              its pod runs another image than the pinned one
 
 `load`, `about` and `metrics` raise these. `ask` never does: trouble with one answer is a reply whose `error` is
 "<class>: <sentence>" with a class of `REPLY_ERRORS`.
@@ -14,7 +19,7 @@ EngineError                 exit status 1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPLY_ERRORS = {
@@ -110,3 +115,65 @@ class LoadFailed(EngineError):
         said = f"; it said last:\n{self.last_words}" if self.last_words else ""
         more = f"\n(all of it is in {self.log})" if self.log else ""
         return f"model {self.model} could not be loaded: {self.why}{said}{more}"
+
+
+class FieldsTaken(EngineError):
+    """Fields of `what` were set by somebody else: `owners`, field -> what the API server says of its owner."""
+
+    def __init__(self, what: str, owners: Mapping[str, str]) -> None:
+        self.what, self.owners = what, dict(owners)
+        super().__init__(what, self.owners)
+
+    def __str__(self) -> str:
+        fields = "; ".join(f"{field} ({said})" for field, said in self.owners.items())
+        return (
+            f"{self.what}: nothing was written, because others set what is ours to set: {fields}. Let them stop, or "
+            "take the fields over with `llama-assets engine apply --take-over`"
+        )
+
+
+class NotReplaceable(EngineError):
+    """`what` cannot be changed into ours: `why`."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
+        super().__init__(what, why)
+
+    def __str__(self) -> str:
+        return f"{self.what}: nothing was written: {self.why}. If it is not ours, delete it, and apply again"
+
+
+class NotRolledOut(EngineError):
+    """The pod of `what` is not ready after `seconds`: `why`."""
+
+    def __init__(self, what: str, seconds: float, why: str) -> None:
+        self.what, self.seconds, self.why = what, seconds, why
+        super().__init__(what, seconds, why)
+
+    def __str__(self) -> str:
+        return f"{self.what} is not ready after {self.seconds:.0f} s: {self.why}"
+
+
+class OtherConfig(EngineError):
+    """`pod` does not serve what is to be asked: `why`."""
+
+    def __init__(self, pod: str, why: str) -> None:
+        self.pod, self.why = pod, why
+        super().__init__(pod, why)
+
+    def __str__(self) -> str:
+        return f"pod {self.pod} {self.why}; materialize llama_swap (or `llama-assets engine apply`) first"
+
+
+class OtherImage(EngineError):
+    """`pod` runs the image with digest `runs`, and `pinned` is the one that was tested."""
+
+    def __init__(self, pod: str, runs: str, pinned: str) -> None:
+        self.pod, self.runs, self.pinned = pod, runs, pinned
+        super().__init__(pod, runs, pinned)
+
+    def __str__(self) -> str:
+        return (
+            f"pod {self.pod} runs the image {self.runs}, and the pinned one is {self.pinned}: nothing was asked. "
+            "Materialize llama_swap to run the pinned one, or pin what runs"
+        )

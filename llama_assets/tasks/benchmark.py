@@ -72,7 +72,11 @@ def benchmark_task(work: Work) -> Benchmarked:
     if outcome.halted:
         raise SessionHalted(outcome)
     judged = judged_session(outcome.folder) if outcome.rows else None
-    results: dict[str, ArmResult] = dict(judged.arms) if judged else {}
+    images = _images(outcome.folder)
+    results = {
+        model: found.model_copy(update={"engine_image": images.get(model)})
+        for model, found in (judged.arms if judged else {}).items()
+    }
     for model, reason in outcome.ended.items():
         failed[model] = ArmResult(figures={}, fingerprint=current[model].fingerprint, failed=reason)
     results |= failed
@@ -81,6 +85,14 @@ def benchmark_task(work: Work) -> Benchmarked:
         arms={model.id: results[model.id] for model in catalog.models},
         verdict=judged.verdict if judged else None,
     )
+
+
+def _images(folder: Path) -> dict[str, str | None]:
+    """What answered each arm, as the session's record has it: a run may only judge what an earlier one asked."""
+    from llama_assets.bench.record import Record
+
+    arms = Record.read(folder).values["arms"]
+    return {model: (arm.get("engine") or {}).get("image") for model, arm in arms.items()}
 
 
 def _verified(work: Work, catalog: Catalog) -> tuple[dict[str, Published], dict[str, ArmResult]]:
@@ -112,7 +124,7 @@ def _under_the_lease(
     with work.stop.gentle() as stopped:
         with (
             lease.take(holder(), purpose, work.say) as held,
-            work.platform.engine(catalog, served, folder / "engine") as engine,
+            work.platform.engine(catalog, served, folder / "engine", held.still_held, work.say) as engine,
         ):
             holding = Holding(held.token, held.still_held)
             outcome = session.run(folder, comparison, engine, holding, work.say, stopped)

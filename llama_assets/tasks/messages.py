@@ -142,10 +142,14 @@ class Inspected(Answer):
 
 
 class ArmResult(Message):
-    """What a session found for one model. `figures` are flat and stable: they become plots."""
+    """What a session found for one model. `figures` are flat and stable: they become plots.
+
+    `engine_image` is what the pod that answered ran, with its digest after an `@` where the node knew it.
+    """
 
     figures: dict[str, float | int]
     fingerprint: str | None
+    engine_image: str | None = None
     failed: str | None = None
     photos: tuple[dict[str, Any], ...] = ()
     picture_png: str | None = None
