@@ -254,10 +254,11 @@ class Installation:
             if name not in ours and self._namespace(name) is not None:
                 self.say(f"left     namespace {name}: the demo did not make it")
         volumes = [v for v in self.kube.list("PersistentVolume", None) if _claimed_in(v) in ours]
-        gone = self.kubectl("delete", ",".join(CLUSTER_WIDE), "-l", f"{LABEL}={MADE_BY}", "--ignore-not-found")
-        for line in gone.splitlines():
-            if "deleted" in line:
-                self.say(f"removed  {line.split(' ')[0]}")
+        wide = ",".join(CLUSTER_WIDE)
+        gone = self.kubectl("delete", wide, "-l", f"{LABEL}={MADE_BY}", "--ignore-not-found", "-o", "name").split()
+        for name in gone:
+            kind, _, of = name.partition("/")
+            self.say(f"removed  {kind.partition('.')[0]} {of}")
         for name in ours:
             self.kube.delete("Namespace", None, name)
         self._until_gone(ours)
@@ -268,7 +269,7 @@ class Installation:
         if self.home.exists():
             shutil.rmtree(self.home)
             self.say(f"removed  {self.home}")
-        return bool(ours) or "deleted" in gone
+        return bool(ours or gone)
 
     def _remove_volume(self, volume: dict[str, Any]) -> None:
         name = volume["metadata"]["name"]

@@ -1,0 +1,141 @@
+"""End to end on a real cluster: from a laptop and from the UI, on an exclusive and on a shared card, with two engines.
+
+One installation of `manifests/overlays/demo`: Dagster in one namespace, the tenant with the only card in another, tiny
+models from a hub in a pod, real Jobs, real llama.cpp. The card is watched from beginning to end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from llama_assets.demo.cluster_install import LABEL, TENANT_NAMESPACE, NotOurs
+from llama_assets.gpu.note import LABEL as NOTE
+from tests.cluster import until
+from tests.end_to_end.on_a_cluster import MODELS, World, small_catalog
+
+GRAPH = {
+    *(f"{stage}/{model}" for stage in ("gguf", "benchmark") for model in MODELS), "llama_swap", "gpu_lease", "verdict",
+}  # fmt: skip
+
+
+def is_as_it_was(world: World) -> None:
+    """The tenant has its card and no note, llama-swap rests, no Job is left that works."""
+    tenant = world.tenant()
+    assert tenant["spec"]["replicas"] == 1 and NOTE not in tenant["metadata"]["labels"]
+    until("the tenant to be ready", lambda: world.tenant()["status"].get("readyReplicas") == 1)
+    lease = world.cluster.kube.get("Lease", "llama-cpp", "llama-assets-gpu")
+    assert not lease["spec"].get("holderIdentity")
+    working = [job["metadata"]["name"] for job in world.jobs("benchmark") if job["status"].get("active")]
+    assert working == []
+
+
+def was_at_zero(said: str) -> bool:
+    return bool(re.search(r"immich-machine-learning.*\b0\b", said))
+
+
+def test_the_whole_graph_from_outside(world: World, tmp_path):
+    catalog = small_catalog(tmp_path / "catalog")
+    world.watch.again()
+    with world.timed("outside_s"):
+        status, output = world.materialize(world.environment(catalog, world.standin), "*")
+    assert status == 0, output[-6000:]
+    found = world.assets()
+    runs = {found[name]["run"] for name in GRAPH}
+    assert len(runs) == 1 and None not in runs, found
+    assert "VERDICT  session" in output
+    for model in MODELS:
+        assert found[f"benchmark/{model}"]["rows"] == 8
+        world.timings[f"outside lease_efficiency {model}"] = found[f"benchmark/{model}"]["lease_efficiency"]
+    is_as_it_was(world)
+    assert world.engine()["spec"]["replicas"] == 0, "on an exclusive card llama-swap rests at 0"
+    assert world.watch.most == 1, world.watch.seen
+    assert any("llama-swap" in line for line in world.watch.seen), "the engine had the card meanwhile"
+
+
+def test_a_command_killed_in_the_middle_of_a_benchmark_loses_neither_rows_nor_the_tenant(world: World, tmp_path):
+    catalog = small_catalog(tmp_path / "catalog", MODELS[:1])
+    environment = world.environment(catalog, world.standin)
+    before = len(world.jobs("benchmark"))
+    world.watch.again()
+    running = world.started(environment, f'key:"benchmark/{MODELS[0]}"')
+    assert running.stdout is not None
+    for line in running.stdout:
+        if re.search(r"turn 1", line):
+            break
+    else:
+        pytest.fail("no turn was reported")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    (job,) = world.jobs("benchmark")[before:]
+    name = job["metadata"]["name"]
+
+    def ends() -> str | None:
+        conditions = world.cluster.kube.get("Job", "llama-cpp", name)["status"].get("conditions") or []
+        return next((one["type"] for one in conditions if one["type"] in ("Complete", "Failed")), None)
+
+    assert until("the Job's own end", ends, 180) == "Complete"
+    is_as_it_was(world)
+    assert world.watch.most == 1, world.watch.seen
+    status, output = world.materialize(environment, "verdict")
+    assert status == 0, output[-4000:]
+    assert re.search(
+        rf"{MODELS[0]}\b", output[output.index("VERDICT  session") :] if "VERDICT  session" in output else output
+    )
+    assert world.assets()["verdict"]["session"], "found by the next run"
+
+
+def test_the_whole_graph_from_the_ui_with_llama_cpps_own_router(world: World):
+    """Nothing of the engine is a stand-in here; its image is pinned, and the pod that answered had that very one."""
+    world.watch.again()
+    with world.timed("inside_s"):
+        run = world.launch_everything()
+        status, said = world.ended(run)
+    assert status == "SUCCESS", said[-6000:]
+    found = world.assets()
+    assert {name: found[name]["run"] for name in GRAPH} == dict.fromkeys(GRAPH, run)
+    pod = world.cluster.kube.get("Job", "llama-cpp", f"dagster-run-{run}")["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "llama-assets-run", "run by K8sRunLauncher"
+    for model in MODELS:
+        world.timings[f"inside lease_efficiency {model}"] = found[f"benchmark/{model}"]["lease_efficiency"]
+    is_as_it_was(world)
+    (container,) = world.engine()["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == world.router and "llama-server" in container["command"]
+    assert world.engine()["spec"]["replicas"] == 0
+    assert world.watch.most == 1, world.watch.seen
+
+
+def test_on_a_shared_card_llama_swap_stays(world: World, tmp_path):
+    """Time-slicing is two cards of one: the tenant goes all the same, because memory is not sliced."""
+    catalog = small_catalog(tmp_path / "catalog", MODELS[:1], gpu={"sharing": "shared"})
+    kit = str(world.cluster.kit)
+    subprocess.run([kit, "gpus", "2"], check=True, timeout=120)
+    try:
+        world.cluster.kubectl("scale", "deployment", "llama-swap", "-n", "llama-cpp", "--replicas=1")
+        until("both on the card", lambda: len(world.watch.using) == 2)
+        with world.timed("shared_s"):
+            select = f'llama_swap or gpu_lease or key:"benchmark/{MODELS[0]}" or verdict'
+            status, output = world.materialize(world.environment(catalog, world.standin), select)
+        assert status == 0, output[-6000:]
+        is_as_it_was(world)
+        assert world.engine()["spec"]["replicas"] == 1, "there is room for both"
+        until("both on the card again", lambda: len(world.watch.using) == 2)
+    finally:
+        world.cluster.kubectl("scale", "deployment", "llama-swap", "-n", "llama-cpp", "--replicas=0")
+        subprocess.run([kit, "gpus", "1"], check=True, timeout=120)
+
+
+def test_what_the_demo_did_not_make_it_neither_goes_over_nor_removes(world: World):
+    kube = world.cluster.kube
+    kube.patch("Namespace", None, TENANT_NAMESPACE, {"metadata": {"labels": {LABEL: None}}})
+    try:
+        with pytest.raises(NotOurs, match=r"namespace immich exists on .* and was not made by this demo"):
+            world.installation.refuse_strangers()
+        assert not world.installation._is_ours(TENANT_NAMESPACE)
+    finally:
+        kube.patch("Namespace", None, TENANT_NAMESPACE, {"metadata": {"labels": {LABEL: "cluster-demo"}}})
+    world.installation.refuse_strangers()
