@@ -91,6 +91,22 @@ class Place:
     def holder_of(self, name: str = "gpu") -> str | None:
         return self.kube.get("Lease", self.namespace, name)["spec"].get("holderIdentity")
 
+    def environment(self, folder: Path, name: str) -> dict[str, str]:
+        """Of a command on this cluster, with a catalog whose one tenant is Deployment `name`, under a Lease `name`."""
+        catalog = (ROOT / "llama_assets" / "models.yaml").read_text()
+        for old, new in {
+            "immich/immich-machine-learning": f"{self.namespace}/{name}",
+            "llama-assets-gpu": name,
+        }.items():
+            assert old in catalog
+            catalog = catalog.replace(old, new)
+        (folder / "models.yaml").write_text(catalog)
+        (folder / "questions").symlink_to(ROOT / "llama_assets" / "questions")
+        return {
+            **os.environ, "KUBECONFIG": self.kubeconfig, "LLAMA_ASSETS_NAMESPACE": self.namespace,
+            "LLAMA_ASSETS_CATALOG": str(folder / "models.yaml"), "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
+
     def process(self, lease: ClusterLease) -> subprocess.Popen[str]:
         """A holder in a process of its own; it prints a line once it has the card, and holds it until it is ended."""
         asked = {

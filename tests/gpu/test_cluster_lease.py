@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,8 +14,7 @@ from llama_assets.gpu.objects import Ref
 from llama_assets.gpu.record import HeldByOther, LeaseTimes
 from llama_assets.gpu.workloads import Cluster as Observer
 from tests.cluster import until
-from tests.conftest import ROOT
-from tests.gpu.place import TIMES, line
+from tests.gpu.place import TIMES
 
 
 def test_tenants_at_three_one_and_zero_go_and_come_back_as_found(place):
@@ -44,38 +39,6 @@ def test_tenants_at_three_one_and_zero_go_and_come_back_as_found(place):
     assert [place.at(ref) for ref in (*tenants, engine)] == [(3, None), (1, None), (0, None), (0, None)]
     assert [place.ready(ref) for ref in tenants] == [3, 1, 0]
     assert place.holder_of("first") is None
-
-
-def test_a_killed_holder_is_reaped(place):
-    tenant = place.workload("killed")
-    lease = place.lease(tenant, name="killed")
-    process = place.process(lease)
-    line(process, "held")
-    assert place.at(tenant)[0] == 0
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    (report,) = place.reaper(lease).once()
-    assert report.became == "restored" and report.replicas == 1
-    assert place.at(tenant) == (1, None) and place.ready(tenant) == 1
-    assert place.holder_of("killed") is None
-    assert place.reaper(lease).once() == ()
-
-
-def test_a_holder_paused_past_its_lifetime_finds_its_lease_lost_and_touches_nothing(place):
-    tenant = place.workload("paused")
-    lease = place.lease(tenant, name="paused")
-    process = place.process(lease)
-    line(process, "held")
-    process.send_signal(signal.SIGSTOP)
-    place.reaper(lease).once()
-    assert place.at(tenant) == (1, None)
-    version = place.kube.get("Lease", place.namespace, "paused")["metadata"]["resourceVersion"]
-    process.send_signal(signal.SIGCONT)
-    line(process, "ended by")
-    line(process, "given")
-    process.wait()
-    assert place.at(tenant) == (1, None)
-    assert place.kube.get("Lease", place.namespace, "paused")["metadata"]["resourceVersion"] == version
 
 
 def test_what_a_human_scales_ends_the_work_and_stays(place):
@@ -188,19 +151,6 @@ def test_taking_is_refused_while_no_reaper_beats(place):
         thread.join()
 
 
-def test_two_reapers_put_a_dead_holders_tenants_back_once(place):
-    tenant = place.workload("reaped", 2)
-    lease = place.lease(tenant, name="reaped")
-    process = place.process(lease)
-    line(process, "held")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    with ThreadPoolExecutor() as pool:
-        reports = [report for each in pool.map(lambda _: place.reaper(lease).once(), range(2)) for report in each]
-    assert reports and all(report.became == "restored" for report in reports)
-    assert place.at(tenant) == (2, None)
-
-
 def test_the_reapers_figures_say_who_has_the_card(place):
     import urllib.request
 
@@ -225,47 +175,3 @@ def test_the_reapers_figures_say_who_has_the_card(place):
     finally:
         done.set()
         thread.join()
-
-
-def test_a_tenant_taken_by_a_dead_holder_keeps_what_was_found_through_the_next_one(place):
-    tenant = place.workload("adopted", 2)
-    lease = place.lease(tenant, name="adopted")
-    process = place.process(lease)
-    line(process, "held")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    began = time.monotonic()
-    with lease.take("next", "a test") as held:
-        assert time.monotonic() - began >= TIMES.lifetime_s, "a named holder is dead only after a lifetime"
-        assert held.token == 2
-        assert dict(held.record.tenants) == {f"{place.namespace}/adopted": 2}
-    assert place.at(tenant) == (2, None)
-
-
-def test_the_command_reaps_what_a_killed_holder_left_and_ends_well_on_sigterm(place, tmp_path):
-    tenant = place.workload("command")
-    lease = place.lease(tenant, name="command")
-    catalog = (ROOT / "llama_assets" / "models.yaml").read_text()
-    for old, new in {
-        "immich/immich-machine-learning": f"{place.namespace}/command",
-        "llama-assets-gpu": "command",
-    }.items():
-        assert old in catalog
-        catalog = catalog.replace(old, new)
-    (tmp_path / "models.yaml").write_text(catalog)
-    (tmp_path / "questions").symlink_to(ROOT / "llama_assets" / "questions")
-    environment = {
-        **os.environ, "KUBECONFIG": place.kubeconfig, "LLAMA_ASSETS_NAMESPACE": place.namespace,
-        "LLAMA_ASSETS_CATALOG": str(tmp_path / "models.yaml"), "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
-    process = place.process(lease)
-    line(process, "held")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    program = [sys.executable, "-m", "llama_assets.cli", "reap", "--every", "1"]
-    reaper = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
-    assert "restored, at 1 replicas" in line(reaper, f"reaper: Deployment {place.namespace}/command")
-    reaper.send_signal(signal.SIGTERM)
-    assert reaper.wait(10) == 0
-    assert place.at(tenant) == (1, None)
-    assert place.holder_of("command") is None
