@@ -1,8 +1,8 @@
 """Every call that our accounts make, from the API server's own audit log, compared with the Roles.
 
 `recorded(cluster)` gives the calls made inside its block; `against_roles` says which no Role allows, and which rights
-were never used. The test cluster's API server is restarted once with an audit policy that knows service accounts only;
-it then keeps the log until that cluster goes down, and the kit's own files are as they were.
+were never used. For the block the test cluster's API server is started again with an audit policy that knows service
+accounts only, and after it as it was: twice some seconds without an API, for everybody.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -70,34 +71,37 @@ class Recorded:
     forbidden: dict[Call, int] = field(default_factory=dict)
 
 
-def auditing() -> bool:
-    """Does the API server that runs now keep the log?"""
-    try:
-        pid = int((HOME / "run" / f"{SERVER}.pid").read_text())
-        return FLAGS[0].encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        return False
-
-
-def audit(cluster: Cluster) -> None:
-    """Make the kit's API server keep the log. The API is away for some seconds, once in this cluster's life."""
+@contextlib.contextmanager
+def audited(cluster: Cluster) -> Iterator[Path]:
+    """The kit's API server keeps an audit log in the block. The API is away for some seconds before and after it."""
     if cluster.kit is None:
         pytest.skip("only the kit's API server can be told to keep an audit log")
+    remembered, policy = HOME / "run" / f"{SERVER}.argv", HOME / "run" / "audit-policy.yaml"
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if auditing():
-            return
-        (HOME / "run" / "audit-policy.yaml").write_text(yaml.safe_dump(POLICY))
-        remembered = HOME / "run" / f"{SERVER}.argv"
-        before = remembered.read_text()
-        argv, environment = json.loads(before)
-        remembered.write_text(json.dumps([[*argv, *FLAGS], environment]))
+        argv, environment = json.loads(remembered.read_text())
+        plain = [word for word in argv if not word.startswith("--audit-")]
+        policy.write_text(yaml.safe_dump(POLICY))
+        LOG.unlink(missing_ok=True)
         try:
-            for verb in ("stop", "start"):
-                subprocess.run([cluster.kit, verb, SERVER], check=True, capture_output=True, timeout=60)
+            _restart(cluster, [[*plain, *FLAGS], environment])
+            yield LOG
         finally:
-            remembered.write_text(before)
-        until("the API server", lambda: _answers(cluster), 120)
+            _restart(cluster, [plain, environment])
+            policy.unlink()
+            LOG.unlink(missing_ok=True)
+
+
+def _restart(cluster: Cluster, remembered: list[Any]) -> None:
+    """As `cluster stop` and `start` do it; those know a server only by the words that it was started with."""
+    words = f"{HOME}/bin/{SERVER}\0".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cmdline").read_bytes().startswith(words):
+                os.kill(int(folder.name), signal.SIGKILL)  # it keeps nothing, and waits a minute for watches otherwise
+    (HOME / "run" / f"{SERVER}.argv").write_text(json.dumps(remembered))
+    subprocess.run([str(cluster.kit), "start", SERVER], check=True, capture_output=True, timeout=60)
+    until("the API server", lambda: _answers(cluster), 120)
 
 
 def _answers(cluster: Cluster) -> bool:
@@ -110,16 +114,11 @@ def _answers(cluster: Cluster) -> bool:
 @contextlib.contextmanager
 def recorded(cluster: Cluster, *namespaces: str) -> Iterator[Recorded]:
     """Calls that service accounts of these namespaces make in the block, as the API server saw them."""
-    audit(cluster)
     seen = Recorded()
-    begin = LOG.stat().st_size if LOG.exists() else 0
-    inode = LOG.stat().st_ino if LOG.exists() else 0
-    yield seen
-    rotated = LOG.stat().st_ino != inode and begin
-    assert not rotated, f"{LOG} was rotated meanwhile: 100 MB of calls"
-    with LOG.open("rb") as log:
-        log.seek(begin)
-        for line in log:
+    with audited(cluster) as log:
+        yield seen
+        assert len(list(log.parent.glob("audit*.log"))) == 1, f"{log} was rotated meanwhile: 100 MB of calls"
+        for line in log.read_bytes().splitlines(keepends=True):
             if line.endswith(b"\n"):
                 _count(seen, json.loads(line), namespaces)
 
