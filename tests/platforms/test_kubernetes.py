@@ -143,10 +143,13 @@ def test_the_next_command_finds_what_that_job_fetched_and_verifies_it(laptop):
     assert "hf_of_a_person" not in json.dumps(jobs), "a token stays on the laptop"
 
 
-def test_what_a_cluster_cannot_do_yet_is_said_plainly(laptop):
+def test_the_engine_is_applied_for_what_is_verified_and_rests_until_somebody_has_the_card(laptop):
     status, output = laptop.materialize("llama_swap")
-    assert status == 1
-    assert "llama_swap, gpu_lease and benchmark/* run with LLAMA_ASSETS_PLATFORM='local'" in output
+    assert status == 0, output[-4000:]
+    assert "applied, not started: on an exclusive card it starts with the lease" in output
+    data = laptop.cluster.kube.get("ConfigMap", laptop.namespace, "llama-swap-config")["data"]
+    assert list(json.loads(data["served.json"])) == [MODEL.id]
+    assert laptop.cluster.kube.get("Deployment", laptop.namespace, "llama-swap")["spec"]["replicas"] == 0
 
 
 def test_the_volume_is_not_looked_for_outside_a_pod(tmp_path):
