@@ -85,6 +85,9 @@ class ClusterLease:
             )
             say(f"gpu lease: taken, token {held.token}")
             yield held
+        except GpuError as error:
+            held.trouble = str(error)
+            raise
         finally:
             held.give_back(say)
 
@@ -100,6 +103,7 @@ class HeldCard:
         self.held: Held | None = None
         self.reports: tuple[Report, ...] = ()
         self.ended: Ended | None = None
+        self.trouble = ""  # why it was given back, if that was an error: the next one must not hide it
         self._lease = lease
         self._mine: LeaseObject | None = None
         self._began = self._renewed = time.monotonic()
@@ -186,7 +190,7 @@ class HeldCard:
             say(f"gpu lease: {report}")
         say(f"gpu lease: given back after {self.seconds:.1f} s")
         if bad := tuple(report for report in self.reports if not report.good):
-            raise NotRestored(bad)
+            raise NotRestored(bad, self.trouble)
 
     def _start(self, mine: LeaseObject, asked: float) -> None:
         self._mine, self._renewed, self._began = mine, asked, asked

@@ -109,10 +109,11 @@ class AnotherLease(GpuError):
 class NotRestored(GpuError):
     """The card was given back, and something is not as it was found."""
 
-    def __init__(self, reports: tuple[Report, ...]) -> None:
+    def __init__(self, reports: tuple[Report, ...], after: str = "") -> None:
         self.reports = reports
         super().__init__(
-            "the GPU lease is free, but not all is as found: " + "; ".join(str(report) for report in reports)
+            f"{after}{'. ' if after else ''}The GPU lease is free, but not all is as found: "
+            + "; ".join(str(report) for report in reports)
         )
 
 
