@@ -249,13 +249,18 @@ def _note(ref: Ref, mine: LeaseObject, up: bool) -> Plan[Note]:
 
 def _gone(ref: Ref, mine: LeaseObject) -> Plan[None]:
     """Wait until no pod of a workload at 0 is left. The human wins who scales it up again."""
-    while left := (yield CountPods(ref)):
+    while True:
+        left = yield CountPods(ref)
+        seen = yield ReadWorkload(ref)
+        if isinstance(seen, Denied):  # deleted since: its pods may linger, and nobody can say which they are
+            raise NotAllowed(str(ref), seen)
+        if seen.replicas:
+            raise ScaledMeanwhile(ref, seen.replicas)
+        if not left:
+            return
         if not (yield Wait("gone", ref)):
             raise StillThere(ref, left)
         yield from _still(mine)  # lost while we waited: it may be up again, and its pods never go
-        seen = yield ReadWorkload(ref)
-        if isinstance(seen, Workload) and seen.replicas:
-            raise ScaledMeanwhile(ref, seen.replicas)
 
 
 def _put_back(card: Card, mine: LeaseObject | None) -> Plan[tuple[Report, ...]]:

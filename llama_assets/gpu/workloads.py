@@ -212,7 +212,10 @@ class Cluster:
         return frozenset(named)
 
     def _pods(self, ref: Ref) -> int:
-        """Pods that may hold the card: there, deleted or not, and not ended. A workload's own status does not tell."""
+        """Pods that may hold the card: there, deleted or not, and not ended. A workload's own status does not tell.
+
+        At least one while its controller has not seen the newest replicas: it may still start a pod for the older.
+        """
         try:
             found = self.kube.get(ref.kind, ref.namespace, ref.name)
         except NotFound:
@@ -220,7 +223,8 @@ class Cluster:
         wanted = found["spec"]["selector"].get("matchLabels") or {}
         selector = ",".join(f"{key}={value}" for key, value in sorted(wanted.items()))
         pods = self.kube.list("Pod", ref.namespace, labels=selector)
-        return sum(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
+        left = sum(pod.get("status", {}).get("phase") not in ("Succeeded", "Failed") for pod in pods)
+        return left or int(not _observed(found["metadata"], found.get("status") or {}))
 
     def _patch_workload(self, action: PatchWorkload) -> Workload | Refused | Denied:
         seen = action.seen
@@ -296,8 +300,12 @@ def workload(ref: Ref, found: Object) -> Workload:
 
 def _ready(metadata: Object, status: Object) -> int:
     """Ready replicas, once the controller has seen the newest spec; 0 before."""
-    seen = status.get("observedGeneration", 0) >= metadata.get("generation", 0)
-    return int(status.get("readyReplicas") or 0) if seen else 0
+    return int(status.get("readyReplicas") or 0) if _observed(metadata, status) else 0
+
+
+def _observed(metadata: Object, status: Object) -> bool:
+    """Has the controller seen the newest spec?"""
+    return bool(status.get("observedGeneration", 0) >= metadata.get("generation", 0))
 
 
 def lease_object(found: Object) -> LeaseObject:
