@@ -7,6 +7,7 @@ text (`engine.config`), where it goes (`platforms`).
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -79,7 +80,7 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             context.log.warning(f"not served, no verified file: {', '.join(missing)}")
         text, image = applied.config.text, platform.engine_image(catalog)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(applied.config.hash),
+            data_version=dg.DataVersion(_version(applied.config.hash, image.reference if image else "")),
             metadata={
                 "config": dg.MetadataValue.md(f"```yaml\n{text}\n```"),
                 "litellm": dg.MetadataValue.md(f"```yaml\n{applied.config.gateway}\n```"),
@@ -117,6 +118,11 @@ def serving_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksD
         )
 
     return [pinned, drift]
+
+
+def _version(config_hash: str, image: str) -> str:
+    """Another image answers differently from the same configuration."""
+    return hashlib.sha256(f"{config_hash} {image}".encode()).hexdigest() if image else config_hash
 
 
 @contextlib.contextmanager
