@@ -28,7 +28,15 @@ TOOLS = {
 @pytest.fixture(scope="module")
 def tools(cluster: Cluster) -> Iterator[None]:
     """The API of KEDA, Argo CD and Flux, as far as it is asked here, where the cluster does not have the real one."""
-    made = []
+    made: list[str] = []
+    try:
+        yield from _made(cluster, made)
+    finally:
+        if made:
+            cluster.kubectl("delete", "--wait=false", *made)
+
+
+def _made(cluster: Cluster, made: list[str]) -> Iterator[None]:
     for kind, group in TOOLS.items():
         version, plural = KINDS[kind][0].rpartition("/")[2], KINDS[kind][1]
         body = {
@@ -49,8 +57,6 @@ def tools(cluster: Cluster) -> Iterator[None]:
         cluster.kubectl("wait", "--for=condition=Established", f"crd/{plural}.{group}", "--timeout=30s")
     until("the tools' API answers", lambda: all(_served(cluster.kube, kind) for kind in TOOLS))
     yield
-    if made:
-        cluster.kubectl("delete", "--wait=false", *made)
 
 
 def _served(kube: Kube, kind: str) -> bool:
