@@ -200,7 +200,6 @@ def doctor(cluster, tmp_path):
     return ask
 
 
-@pytest.mark.apart
 def test_doctor_says_what_an_empty_namespace_lacks_and_how_to_make_it(doctor, namespace):
     found = doctor(namespace)
     assert found["api"][0][0] == "ok" and "Kubernetes v1." in found["api"][0][1]
@@ -215,7 +214,6 @@ def test_doctor_says_what_an_empty_namespace_lacks_and_how_to_make_it(doctor, na
     assert "photos" not in found and "store" not in found, "they lie on claims: nothing here to look at"
 
 
-@pytest.mark.apart
 def test_doctor_says_what_a_furnished_namespace_has_and_what_is_risky_in_it(doctor, cluster, namespace):
     kube, place = cluster.kube, Place(cluster.kube, str(cluster.kubeconfig), namespace)
     for claim in ("llama-models", "llama-results"):
@@ -259,7 +257,6 @@ def test_doctor_says_what_a_furnished_namespace_has_and_what_is_risky_in_it(doct
     assert mark == "bad" and "takes the card whenever a tenant restarts" in says and "--replicas=0" in says
 
 
-@pytest.mark.apart
 def test_doctor_tells_what_an_account_may_not_do_from_what_it_may_not_see(doctor, cluster, namespace, tmp_path):
     place = Place(cluster.kube, str(cluster.kubeconfig), namespace)
     rules = [
@@ -277,7 +274,6 @@ def test_doctor_tells_what_an_account_may_not_do_from_what_it_may_not_see(doctor
     assert {mark for about in unseen for mark, _ in found[about]} == {"unknown"}
 
 
-@pytest.mark.apart
 def test_doctor_stops_at_a_cluster_that_does_not_answer(doctor, wire, namespace):
     wire.cut()
     found = doctor(namespace, str(wire.kubeconfig))
