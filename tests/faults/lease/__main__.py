@@ -112,6 +112,7 @@ def main() -> int:
                 for thread in threads:
                     thread.join()
             finally:
+                run.until = 0.0
                 for world in worlds:
                     world.remove()
             seconds = time.monotonic() - run.began
@@ -132,6 +133,9 @@ def _live(run: Run, world: World) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worlds are removed
-    status = main()
+    try:
+        status = main()
+    except SystemExit as error:
+        status = int(error.code or 0)
     sys.stdout.flush()
     os._exit(status)  # threads of wires may still wait for a read

@@ -32,6 +32,7 @@ class Scene:
     second: Actor | None = None
     protected: Actor | None = None
     human_up: bool = False
+    began: float = 0.0
     since: float = 0.0
     later: Callable[[], None] | None = None
     how: list[str] = field(default_factory=list)

@@ -71,7 +71,7 @@ def inject(
         want = world.reset(1 if cell.engine_up else 0, forget_lease)
         reset = time.monotonic()
         scene = _set(world, cell, chance, want, point)
-        scene.since = time.monotonic()
+        scene.began = scene.since = time.monotonic()
         (play or cell.play)(scene)
         _judge(scene, outcome, hasty)
         _after(scene, outcome, reset)
@@ -135,6 +135,8 @@ def _judge(scene: Scene, outcome: Outcome, hasty: bool) -> None:
                 outcome.violations.append(f"{each.name} ended with status {each.process.exitcode}")
                 each.killed = True
         world.keep_reapers()
+        if _at_work(scene):
+            scene.since = time.monotonic()
         trouble = world.trouble(scene.want)
         passed = time.monotonic() - scene.since
         ended = all(actor is None or actor.ended(0) for actor in (scene.first, scene.second))
@@ -152,13 +154,23 @@ def _judge(scene: Scene, outcome: Outcome, hasty: bool) -> None:
             if world.trouble(scene.want) == trouble:
                 outcome.violations.append(f"{trouble}, and nobody is left to put it right")
                 return
-        time.sleep(0.3)
+        world.eye.wait_for_a_change(world.name, 0.7)
     if scene.later:
         scene.later()
         world.beats(3)
         world.wait_for("ready once more", lambda: world.trouble(scene.want) is None, bound)
     elif (trouble := world.trouble(scene.want)) is not None:
         outcome.violations.append(f"it did not stay: {trouble}")
+
+
+def _at_work(scene: Scene) -> bool:
+    """Does somebody have the card by right, or is about to? The way back is counted from when their work ends."""
+    first, second = scene.first, scene.second
+    if first.alive and first.has_said("took") and not first.has_said("worked"):
+        return True
+    patience = scene.world.times.lifetime_s + 2 * GRACE_S
+    waits = second is not None and second.alive and not second.has_said("worked")
+    return waits and time.monotonic() - scene.began < patience
 
 
 def _after(scene: Scene, outcome: Outcome, reset: float) -> None:

@@ -28,6 +28,7 @@ from tests.faults.lease.actors import Actor, Setting, holder, reaper
 from tests.faults.lease.door import Point
 
 LEASE, ENGINE = "gpu", "llama-swap"
+REAP_EVERY_S = 2.0
 TIMES = LeaseTimes.of_lifetime(4)
 OURS = "llama-assets-faults"
 POD = "trap 'sleep %g; exit 0' TERM; sleep 1000000 & wait"
@@ -69,6 +70,7 @@ class Eye:
     _over: threading.Event = field(default_factory=threading.Event)
     _stands: dict[str, tuple[str, float]] = field(default_factory=dict)  # a pod the node has to start or stop, since
     _slow: list[tuple[str, float, float]] = field(default_factory=list)
+    _changes: dict[str, int] = field(default_factory=dict)
 
     def start(self) -> None:
         threading.Thread(target=self._watch, daemon=True).start()
@@ -86,6 +88,13 @@ class Eye:
         now = time.monotonic()
         waiting = [now - began for place, began in list(self._stands.values()) if place == world]
         return max([*waiting, *(took for place, at, took in self._slow if place == world and at >= since)], default=0.0)
+
+    def wait_for_a_change(self, world: str, limit_s: float) -> None:
+        """Until a pod of this world changes: asking the API server all the time would slow down what is looked at."""
+        end = time.monotonic() + limit_s
+        seen = self._changes.get(world, 0)
+        while self._changes.get(world, 0) == seen and time.monotonic() < end:
+            time.sleep(0.05)
 
     def _watch(self) -> None:
         began = True
@@ -124,6 +133,7 @@ class Eye:
 
     def _see(self, kind: str, pod: dict[str, Any]) -> None:
         labels, uid = pod["metadata"]["labels"], pod["metadata"]["uid"]
+        self._changes[labels["world"]] = self._changes.get(labels["world"], 0) + 1
         placed = bool(pod["spec"].get("nodeName"))
         going = "deletionTimestamp" in pod["metadata"]
         running = pod["status"].get("phase") == "Running"
@@ -258,10 +268,10 @@ class World:
         """Two of them, as the Deployment keeps them."""
         for at, each in enumerate(self.reapers):
             if not each.alive:
-                self.reapers[at] = Actor(f"reaper {at}", reaper, self.setting(self.reaper_wire), 1.0)
+                self.reapers[at] = Actor(f"reaper {at}", reaper, self.setting(self.reaper_wire), REAP_EVERY_S)
         while len(self.reapers) < 2:
             name = f"reaper {len(self.reapers)}"
-            self.reapers.append(Actor(name, reaper, self.setting(self.reaper_wire), 1.0))
+            self.reapers.append(Actor(name, reaper, self.setting(self.reaper_wire), REAP_EVERY_S))
 
     def holder(self, point: Point | None, name: str = "first") -> Actor:
         self.holders += 1
@@ -312,7 +322,7 @@ class World:
         while not ready():
             if time.monotonic() > end:
                 raise Overdue(f"not in {limit_s:.0f} s: {what}")
-            time.sleep(0.3)
+            self.eye.wait_for_a_change(self.name, 0.7)
 
     def beats(self, count: int) -> None:
         """Wait until the reapers have beaten so often: a pass of theirs lies between two beats of one."""
