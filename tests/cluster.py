@@ -63,6 +63,8 @@ def _started() -> Path:
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = subprocess.run([str(KIT), "up"], capture_output=True, text=True, timeout=900)
+        # `up` of a cluster that is up writes kube-proxy's configuration anew, and kube-proxy ends when that changes.
+        subprocess.run([str(KIT), "start", "kube-proxy"], capture_output=True, timeout=60)
     if done.returncode:
         pytest.fail(f"{KIT} up ended with status {done.returncode}:\n{done.stderr[-3000:]}", pytrace=False)
     (said,) = (line for line in done.stdout.splitlines() if line.startswith("export KUBECONFIG="))

@@ -17,7 +17,8 @@ TIMES = LeaseTimes(
 )
 SERVERS = {"dagster-webserver": 1, "dagster-daemon": 1, "dagster-postgresql": 1, "llama-assets-code": 1}
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
-  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } ... on InvalidSubsetError { message } } }"""
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on InvalidSubsetError { message } } }"""
 STATUS = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status
   eventConnection { events { ... on MessageEvent { message } } } } } }"""
 
@@ -63,7 +64,11 @@ def ready(installed: Installed) -> bool:
 
 @pytest.fixture(scope="module")
 def running(installed: Installed) -> Installed:
-    until("every server to be ready", lambda: ready(installed), 120)
+    try:
+        until("every server to be ready", lambda: ready(installed), 240)
+    except pytest.fail.Exception as error:
+        told = installed.cluster.kubectl("get", "pods,events", "-n", installed.namespace)
+        pytest.fail(f"{error}\n{told}", pytrace=False)
     return installed
 
 
