@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from llama_assets.demo.cluster_world import Images, build_world
 from tests.cluster import KIT, Cluster, until
 from tests.conftest import ROOT
 from tests.demo_run import own_environment
+from tests.manifests.calls import Recorded, recorded
 
 WORLD_IMAGE = "llama-assets-demo-world:test"
 ROUTER = "llama-server"  # the kit's image of llama.cpp's own server, which is a router too
@@ -70,14 +71,13 @@ class CardWatch:
     most: int = 0
     seen: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
+    _stopped: bool = False
 
     def start(self, cluster: Cluster) -> None:
-        command = ["kubectl", "get", "pods", "-A", "--watch", "--output-watch-events", "-o", "json"]
-        environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
-        self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._watch, args=(cluster,), daemon=True).start()
 
     def stop(self) -> None:
+        self._stopped = True
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
@@ -86,17 +86,21 @@ class CardWatch:
         """Count from here."""
         self.most = len(self.using)
 
-    def _read(self) -> None:
-        assert self._process is not None and self._process.stdout is not None
-        decoder, text = json.JSONDecoder(), ""
-        for piece in self._process.stdout:
-            text += piece
-            if piece.rstrip() != "}" or piece.startswith(" "):
-                continue  # kubectl indents: an unindented brace ends an object
-            while text.strip():
-                event, end = decoder.raw_decode(text.lstrip())
-                text = text.lstrip()[end:]
-                self._event(event["type"], event["object"])
+    def _watch(self, cluster: Cluster) -> None:
+        """A watch ends when the API server does; the next one begins with every pod there is."""
+        command = ["kubectl", "get", "pods", "-A", "--watch", "--output-watch-events", "-o", "json"]
+        environment = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
+        while not self._stopped:
+            self.using.clear()
+            with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as self._process:
+                self._read(self._process)
+            time.sleep(0.5)
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:  # kubectl writes an event a line
+            event = json.loads(line)
+            self._event(event["type"], event["object"])
 
     def _event(self, kind: str, pod: dict[str, Any]) -> None:
         name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
@@ -125,6 +129,9 @@ class World:
     watch: CardWatch
     home: Path
     database_port: int
+    recording: ExitStack
+    """While it is open, the API server logs what our accounts call; closing it fills `recorded`."""
+    recorded: Recorded
     timings: dict[str, float] = field(default_factory=dict)
 
     # -- from outside
@@ -252,10 +259,11 @@ def world(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
         catalog = small_catalog(home / "catalog", engine={"kind": "llama-server"})
         settings = {"LLAMA_ASSETS_ENGINE_IMAGE": router, "LLAMA_ASSETS_LEASE_LIFETIME_SECONDS": "30"}
         chosen = Chosen(image, WORLD_IMAGE, settings, catalog, cards=True)
-        watch = CardWatch()
+        watch, recording = CardWatch(), ExitStack()
         try:
             installation.write(chosen)
             installation.refuse_strangers()
+            calls = recording.enter_context(recorded(cluster, NAMESPACE))
             watch.start(cluster)
             installation.apply_world()
             installation.await_world()
@@ -264,11 +272,12 @@ def world(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
             installation.apply()
             installation.await_ready()
             with installation.forwarded("dagster-postgresql", 5432) as port:
-                made = World(cluster, installation, chosen, standin, router, watch, home, port)
+                made = World(cluster, installation, chosen, standin, router, watch, home, port, recording, calls)
                 made.timings["installed"] = round(time.monotonic() - began, 1)
                 yield made
             _write_figures(made)
         finally:
+            recording.close()
             watch.stop()
             installation.remove()
 

@@ -12,12 +12,15 @@ import signal
 import subprocess
 
 import pytest
+import yaml
 
 from llama_assets.demo.cluster_install import LABEL, TENANT_NAMESPACE, NotOurs
 from llama_assets.gpu.note import LABEL as NOTE
 from tests.cluster import until
 from tests.end_to_end.on_a_cluster import MODELS, World, small_catalog
+from tests.manifests.calls import against_roles
 
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # the number of cards and the API server are everybody's
 GRAPH = {
     *(f"{stage}/{model}" for stage in ("gguf", "benchmark") for model in MODELS), "llama_swap", "gpu_lease", "verdict",
 }  # fmt: skip
@@ -139,3 +142,18 @@ def test_what_the_demo_did_not_make_it_neither_goes_over_nor_removes(world: Worl
     finally:
         kube.patch("Namespace", None, TENANT_NAMESPACE, {"metadata": {"labels": {LABEL: "cluster-demo"}}})
     world.installation.refuse_strangers()
+
+
+# Rights that bad days need; a run that goes well never uses them.
+RARE = {
+    "llama-cpp:dagster-daemon: delete jobs.batch llama-cpp/*": "a run that takes longer than it may",
+}
+
+
+def test_no_account_misses_a_right_and_none_has_one_to_spare(world: World):
+    """Everything above, by the API server's own log."""
+    world.recording.close()
+    objects = [found for found in yaml.safe_load_all(world.cluster.kubectl("kustomize", str(world.home))) if found]
+    missing, spare = against_roles(world.recorded.calls, objects, RARE)
+    forbidden = sorted(map(str, world.recorded.forbidden))
+    assert (missing, forbidden, spare) == ([], [], [])
