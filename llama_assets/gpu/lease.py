@@ -271,8 +271,9 @@ def _put_back(card: Card, mine: LeaseObject | None) -> Plan[tuple[Report, ...]]:
             reports = yield from _engine_down(card.engine, mine, card.exclusive)
         for ref in card.tenants:
             reports = (*reports, *(yield from _undo(ref, mine)))
-        for ref in card.tenants:  # all: whoever restored one may have died before it was ready
-            reports = (*reports, *(yield from _ready(ref)))
+        if reports or (yield from _noted(card.engine)):
+            for ref in card.tenants:  # all: whoever restored one may have died before it was ready
+                reports = (*reports, *(yield from _ready(ref)))
         if card.engine:  # after the tenants: on an exclusive card its pod would take their place
             reports = (*reports, *(yield from _undo(card.engine, mine)))
     except _Alive:  # only the reaper asks: somebody took the Lease, and the notes are theirs to undo
@@ -322,6 +323,14 @@ def _undo(ref: Ref, mine: LeaseObject | None, keep: bool = False) -> Plan[tuple[
                 return ()
             return (Report(ref, "changed by hand" if changed else "restored", answer.replicas),)
     return (Report(ref, "keeps changing"),)
+
+
+def _noted(engine: Ref | None) -> Plan[bool]:
+    """Is the engine still to be put back? If not, and nothing was, a tenant that is not ready was so before."""
+    if engine is None:
+        return False
+    seen = yield ReadWorkload(engine)
+    return isinstance(seen, Workload) and seen.label is not None
 
 
 def _ready(ref: Ref) -> Plan[tuple[Report, ...]]:
