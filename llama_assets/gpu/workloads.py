@@ -7,6 +7,7 @@ which order (`lease.py`), threads and signals (`cluster_lease.py`, `reaper.py`).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -104,7 +105,8 @@ class Cluster:
             self.kube.patch("Lease", self.namespace, HEART, body, manager=HEART)
         except NotFound:
             named = {**body, "metadata": {"name": HEART, "namespace": self.namespace}}
-            self.kube.replace("Lease", self.namespace, HEART, named, manager=HEART)
+            with contextlib.suppress(Conflict, Invalid):  # another reaper made it meanwhile: that was a beat
+                self.kube.replace("Lease", self.namespace, HEART, named, manager=HEART)
 
     def _wait(self, wait: Wait, waits: dict[Wait, float]) -> bool:
         limit_s = {
