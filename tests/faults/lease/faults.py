@@ -133,7 +133,14 @@ def api_away_long(scene: Scene) -> None:
 
 
 def tenant_deleted(scene: Scene) -> None:
-    ref = scene.tenant()
+    _deleted(scene, scene.tenant())
+
+
+def first_tenant_deleted(scene: Scene) -> None:
+    _deleted(scene, scene.world.card.tenants[0])
+
+
+def _deleted(scene: Scene, ref: Ref) -> None:
     scene.world.delete(ref)
     scene.want[ref] = None
     scene.go()
