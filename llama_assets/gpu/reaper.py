@@ -35,6 +35,7 @@ class Reaper:
         # One observer for all passes: it must have seen a holder not renew for a lifetime.
         self.cluster = Cluster(self.kube, self.namespace, self.lease, self.times, say=self.say, pause=self._pause)
         self.figures: Figures | None = None
+        self._said: dict[str, str] = {}
         self._living = False  # a single pass is no reaper to rely on: it does not beat
 
     def once(self) -> tuple[Report, ...]:
@@ -56,7 +57,7 @@ class Reaper:
         """A pass every so many seconds until stopped; trouble is said and counted, and the next pass tries again."""
         if port is not None:
             self.figures = Figures(port)
-        told, reported, self._living = "", frozenset[Report](), True
+        reported, self._living = frozenset[Report](), True
         while not stopped():
             began = time.monotonic()
             try:
@@ -69,13 +70,11 @@ class Reaper:
                             self.figures.put_back.labels(report.became).inc()
                 reported = frozenset(reports)
                 self._tell()
-                told = ""
+                self._say_once("trouble", "")
             except (KubeError, GpuError) as error:
                 if self.figures:
                     self.figures.trouble.inc()
-                if str(error) != told:  # once, not at every pass
-                    told = str(error)
-                    self.say(f"reaper: {told}")
+                self._say_once("trouble", str(error))
             time.sleep(max(0.0, seconds - (time.monotonic() - began)))
 
     def _beat(self) -> None:
@@ -101,13 +100,19 @@ class Reaper:
         try:
             noted = self.cluster.noted(namespaces)
         except Forbidden as error:
-            self.say(f"reaper: {error}")
+            self._say_once("notes", str(error))
             return
         self.figures.down.set(sum(1 for seen in noted if not seen.replicas))
         strangers = [str(seen.ref) for seen in noted if seen.ref not in self.card.workloads]
         self.figures.strangers.set(len(strangers))
-        if strangers:
-            self.say(f"reaper: a note on {', '.join(strangers)}, not in the catalog; it is left as it is")
+        found = f"a note on {', '.join(strangers)}, not in the catalog; it is left as it is" if strangers else ""
+        self._say_once("notes", found)
+
+    def _say_once(self, about: str, text: str) -> None:
+        """Not at every pass: only what was not said of this at the last."""
+        if text and text != self._said.get(about):
+            self.say(f"reaper: {text}")
+        self._said[about] = text
 
 
 class Figures:
