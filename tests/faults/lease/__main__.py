@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
+import re
 import secrets
 import signal
 import sys
@@ -15,17 +17,18 @@ import traceback
 from pathlib import Path
 
 from llama_assets.kube import Kube
-from tests.cluster import Cluster
+from tests.cluster import Cluster, _started
 from tests.faults.lease.grid import CELLS, Cell
 from tests.faults.lease.injection import Outcome, inject
+from tests.faults.lease.table import row, written
 from tests.faults.lease.world import SHAPES, Disturbed, World, eye_on
 
 
 class Run:
     """Cells waiting, worlds that play them, outcomes."""
 
-    def __init__(self, cluster: Cluster, folder: Path, seed: int, until: float, cells: list[Cell]) -> None:
-        self.cluster, self.folder, self.seed, self.until = cluster, folder, seed, until
+    def __init__(self, cluster: Cluster, lines: Path, seed: int, until: float, cells: list[Cell]) -> None:
+        self.cluster, self.lines, self.seed, self.until = cluster, lines, seed, until
         self.waiting = list(enumerate(cells))
         self.outcomes: list[Outcome] = []
         self.disturbed = 0
@@ -59,6 +62,8 @@ class Run:
                 continue
             with self._lock:
                 self.outcomes.append(outcome)
+                with self.lines.open("a") as out:
+                    out.write(json.dumps(row(outcome)) + "\n")
                 done, bad = len(self.outcomes), sum(not each.good for each in self.outcomes)
                 left = len(self.waiting)
                 minutes = (time.monotonic() - self.began) / 60
@@ -76,18 +81,16 @@ def main() -> int:
     parser.add_argument("--side-by-side", type=int, default=6)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=600, help="no new injection after so long")
-    parser.add_argument("--only", default="", help="cells whose name holds this")
+    parser.add_argument("--only", default="", help="cells whose name matches this expression")
+    parser.add_argument("--lines", type=Path, default=Path("figures/out"), help="folder of the run's own lines")
     parser.add_argument("--out", type=Path, default=Path("docs/faults"), help="table as .md and .json")
     asked = parser.parse_args()
-
-    from tests.cluster import _started
-    from tests.faults.lease.table import written
 
     kubeconfig = _started()
     chance = random.Random(asked.seed)
     passes = []
     for _ in range(asked.times if not asked.injections else 10**6):
-        cells = [cell for cell in CELLS if asked.only in str(cell)]
+        cells = [cell for cell in CELLS if re.search(asked.only, str(cell))]
         chance.shuffle(cells)
         passes += cells
         if asked.injections and len(passes) >= asked.injections:
@@ -97,9 +100,11 @@ def main() -> int:
         f"seed {asked.seed}: {len(passes)} injections, {len(CELLS)} cells, {asked.side_by_side} side by side",
         flush=True,
     )
+    lines = asked.lines / f"faults-{asked.seed}-{time.strftime('%Y%m%d-%H%M%S')}.jsonl"
+    lines.parent.mkdir(parents=True, exist_ok=True)
     with Kube.open(kubeconfig) as kube, tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(kubeconfig, kube, None)
-        run = Run(cluster, Path(folder), asked.seed, time.time() + asked.minutes * 60, passes)
+        run = Run(cluster, lines, asked.seed, time.time() + asked.minutes * 60, passes)
         with eye_on(cluster, secrets.token_hex(3)) as eye:
             worlds = [
                 World(cluster, eye, at, SHAPES[at % len(SHAPES)], Path(folder) / str(at))
@@ -115,8 +120,13 @@ def main() -> int:
                 run.until = 0.0
                 for world in worlds:
                     world.remove()
-            seconds = time.monotonic() - run.began
-            written(asked.out, run.outcomes, asked.seed, seconds, run.disturbed, eye.blind, asked.side_by_side)
+                with lines.open("a") as out:
+                    minutes = round((time.monotonic() - run.began) / 60, 1)
+                    said = {"seed": asked.seed, "side_by_side": asked.side_by_side, "minutes": minutes}
+                    out.write(
+                        json.dumps({"run": {**said, "disturbed": run.disturbed, "watches": 1 + eye.blind}}) + "\n"
+                    )
+                print(written(asked.out, [lines]))
     bad = [outcome for outcome in run.outcomes if not outcome.good]
     for outcome in bad:
         print(outcome)

@@ -47,14 +47,16 @@ class Stops:
         with self._lock:
             self._pipe.send((kind, value))
 
-    def listen(self) -> None:
+    def listen(self) -> bool:
         """Take a new order, if there is one (None: no order any more); for actors that outlive a fault."""
+        heard = False
         with self._lock:
             while self._pipe.poll():
                 said = self._pipe.recv()
                 if said is None or isinstance(said, Point):
-                    self._point = said
+                    self._point, heard = said, True
                     self._counts.clear()
+        return heard
 
     def pass_by(self, name: str, when: When) -> bool:
         """Stand still here if it was ordered. True when the answer that just came is to be taken for lost."""
@@ -79,12 +81,16 @@ class Door(Kube):
     def watch_over(self, card: Card, lease: str, stops: Stops, listens: bool = False) -> None:
         """Name the requests by what they are about."""
         self.card, self.lease, self.stops, self._listens = card, lease, stops, listens
+        self._begin()
+
+    def _begin(self) -> None:
+        """What an actor has done so far tells apart requests that look the same; with a new order it counts anew."""
         self._given: set[str] = set()
         self._phase = "begin"
 
     def _call(self, method: str, doing: str, path: str, query: Any = None, body: Any = None, *rest: Any, **more: Any) -> bytes:  # fmt: skip # noqa: E501
-        if self._listens:
-            self.stops.listen()
+        if self._listens and self.stops.listen():
+            self._begin()
         name = self.name_of(method, path, query or {}, body or {})
         self.stops.pass_by(name, "before")
         answer = super()._call(method, doing, path, query, body, *rest, **more)

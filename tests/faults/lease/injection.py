@@ -137,13 +137,16 @@ def _judge(scene: Scene, outcome: Outcome, hasty: bool) -> None:
         world.keep_reapers()
         if _at_work(scene):
             scene.since = time.monotonic()
+        # First who is left, then what is there: a paused holder's last write may land late, and be undone by it.
+        ended = all(actor is None or actor.ended(0) for actor in (scene.first, scene.second))
         trouble = world.trouble(scene.want)
         passed = time.monotonic() - scene.since
-        ended = all(actor is None or actor.ended(0) for actor in (scene.first, scene.second))
-        if trouble is None and outcome.seconds is None:
-            outcome.seconds = passed
-        if trouble is None and ended:
-            break
+        if trouble is None:
+            outcome.seconds = passed if outcome.seconds is None else outcome.seconds
+            if ended:
+                break
+        else:
+            outcome.seconds = None
         if passed > bound:
             outcome.violations.append(trouble or "the holder never ends")
             outcome.seconds = None if trouble else outcome.seconds
@@ -159,8 +162,6 @@ def _judge(scene: Scene, outcome: Outcome, hasty: bool) -> None:
         scene.later()
         world.beats(3)
         world.wait_for("ready once more", lambda: world.trouble(scene.want) is None, bound)
-    elif (trouble := world.trouble(scene.want)) is not None:
-        outcome.violations.append(f"it did not stay: {trouble}")
 
 
 def _at_work(scene: Scene) -> bool:

@@ -186,6 +186,7 @@ class World:
         self.name = f"w{self.number}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.reapers: list[Actor] = []
+        self.wires: tuple[Wire, ...] = ()
         self.holders = 0
         self.namespace = self.tenants_in = ""
         self._revision = 0
@@ -207,18 +208,19 @@ class World:
         for ref in self.card.tenants:
             self.create(ref)
         self.create(self.engine)
-        self.holder_wire, self.reaper_wire = (self._wire(name) for name in ("holder", "reaper"))
+        self.wires = self.holder_wire, self.reaper_wire = self._wire("holder"), self._wire("reaper")
         self.wait_for("the world to begin", lambda: self.trouble(dict(self.found)) is None, 120)
         self.keep_reapers()
 
     def remove(self) -> None:
         for each in self.reapers:
             each.send(9)
-        for wire in (self.holder_wire, self.reaper_wire):
+        for wire in self.wires:
             wire.cut()
-        for namespace in {self.namespace, self.tenants_in}:
+        for namespace in {self.namespace, self.tenants_in} - {""}:
             self.kube.delete("Namespace", None, namespace, propagation="Background")
-        self.cards(None)
+        if self.resource in self.kube.list("Node", None)[0]["status"]["capacity"]:
+            self.cards(None)
 
     @property
     def engine(self) -> Ref:
@@ -422,7 +424,7 @@ class World:
 
     def _reset(self, engine: int, forget_lease: bool) -> dict[Ref, int | None]:
         want: dict[Ref, int | None] = {self.engine: engine, **self.found}
-        for wire in (self.holder_wire, self.reaper_wire):
+        for wire in self.wires:
             if wire._listener is None:
                 wire.mend()
         self.keep_reapers()
