@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -129,6 +130,7 @@ class World:
     watch: CardWatch
     home: Path
     database_port: int
+    ui_port: int
     recording: ExitStack
     """While it is open, the API server logs what our accounts call; closing it fills `recorded`."""
     recorded: Recorded
@@ -159,12 +161,11 @@ class World:
     # -- from inside
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The webserver's GraphQL, through the API server."""
-        path = f"/api/v1/namespaces/{NAMESPACE}/services/dagster-webserver:3000/proxy/graphql"
-        asked = json.dumps({"query": query, "variables": variables})
-        answer = json.loads(self.cluster.kubectl("create", "--raw", path, "-f", "-", stdin=asked))
-        assert "errors" not in answer, answer
-        return answer["data"]
+        """The webserver's GraphQL, through a port-forward."""
+        asked = {"query": query, "variables": variables}
+        answer = httpx.post(f"http://127.0.0.1:{self.ui_port}/graphql", json=asked, timeout=60)
+        assert answer.status_code == 200 and "errors" not in answer.json(), answer.text
+        return answer.json()["data"]
 
     def launch_everything(self) -> str:
         """A run of every asset there is, as `Materialize all` of the UI starts it."""
@@ -271,8 +272,13 @@ def world(cluster: Cluster, image: str, tmp_path_factory: pytest.TempPathFactory
             assert standin, "the kit knows images by their digest"
             installation.apply()
             installation.await_ready()
-            with installation.forwarded("dagster-postgresql", 5432) as port:
-                made = World(cluster, installation, chosen, standin, router, watch, home, port, recording, calls)
+            with (
+                installation.forwarded("dagster-postgresql", 5432) as database,
+                installation.forwarded("dagster-webserver", 3000) as ui,
+            ):
+                made = World(
+                    cluster, installation, chosen, standin, router, watch, home, database, ui, recording, calls
+                )
                 made.timings["installed"] = round(time.monotonic() - began, 1)
                 yield made
             _write_figures(made)
