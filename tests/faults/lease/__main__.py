@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
 from llama_assets.kube import Kube
@@ -82,20 +83,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=600, help="no new injection after so long")
     parser.add_argument("--only", default="", help="cells whose name matches this expression")
+    parser.add_argument("--after", type=Path, nargs="*", default=[], help="lines of earlier runs, which count too")
     parser.add_argument("--lines", type=Path, default=Path("figures/out"), help="folder of the run's own lines")
     parser.add_argument("--out", type=Path, default=Path("docs/faults"), help="table as .md and .json")
     asked = parser.parse_args()
 
     kubeconfig = _started()
     chance = random.Random(asked.seed)
-    passes = []
-    for _ in range(asked.times if not asked.injections else 10**6):
-        cells = [cell for cell in CELLS if re.search(asked.only, str(cell))]
-        chance.shuffle(cells)
-        passes += cells
-        if asked.injections and len(passes) >= asked.injections:
-            passes = passes[: asked.injections]
-            break
+    passes = _passes(asked, chance)
     print(
         f"seed {asked.seed}: {len(passes)} injections, {len(CELLS)} cells, {asked.side_by_side} side by side",
         flush=True,
@@ -126,11 +121,26 @@ def main() -> int:
                     out.write(
                         json.dumps({"run": {**said, "disturbed": run.disturbed, "watches": 1 + eye.blind}}) + "\n"
                     )
-                print(written(asked.out, [lines]))
+                print(written(asked.out, [*asked.after, lines]))
     bad = [outcome for outcome in run.outcomes if not outcome.good]
     for outcome in bad:
         print(outcome)
     return 1 if bad else 0
+
+
+def _passes(asked: argparse.Namespace, chance: random.Random) -> list[Cell]:
+    """Every cell in turn, shuffled, as often as asked; what earlier runs have done is left out."""
+    lines = [json.loads(line) for path in asked.after for line in path.read_text().splitlines()]
+    done = Counter(Cell(line["step"], line["fault"]) for line in lines if "step" in line)
+    wanted = [cell for cell in CELLS if re.search(asked.only, str(cell))]
+    passes: list[Cell] = []
+    turn = 0
+    while turn < asked.times if not asked.injections else len(passes) < asked.injections:
+        turn += 1
+        cells = [cell for cell in wanted if done[cell] < turn]
+        chance.shuffle(cells)
+        passes += cells
+    return passes[: asked.injections or None]
 
 
 def _live(run: Run, world: World) -> None:

@@ -32,7 +32,7 @@ HOLDER: dict[str, tuple[Point, ...]] = {
 REAPER: dict[str, tuple[Point, ...]] = {
     "fence": _both("lease freed"),
     "engine undone": _both("engine down"),
-    "tenant undone": (*_both("tenant up", 1, 2), Point("tenant read back", "before"), Point("tenant read back")),
+    "tenant undone": (*_both("tenant up"), Point("tenant read back", "before"), Point("tenant read back")),
     "ready wait (reaper)": _both("ready wait"),
 }
 OF_HOLDER: dict[str, Fault] = {

@@ -84,7 +84,7 @@ def _text(totals: dict[str, Any], by_cell: dict[Cell, list[Row]]) -> str:
         *(
             f"* Seed {run['seed']}: {run['side_by_side']} worlds side by side, {run['minutes']} min; "
             f"{run['disturbed']} injections repeated, because the API server was away or the node took more than "
-            f"{SLOW_S:.0f} s to start or stop a pod."
+            f"{SLOW_S:.0f} s to start or stop a pod.{run.get('note', '')}"
             for run in runs
         ), "",
         "A violation is: two users of the card at once, a torn or missing row, two holders at work at once, a holder",
