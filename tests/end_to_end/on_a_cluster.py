@@ -155,7 +155,7 @@ class World:
     def materialize(self, environment: Mapping[str, str], select: str) -> tuple[int, str]:
         """Its exit status and output."""
         process = self.started(environment, select)
-        output, _ = process.communicate(timeout=280)
+        output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
     # -- from inside
@@ -179,7 +179,7 @@ class World:
         assert found["__typename"] == "LaunchRunSuccess", found
         return found["run"]["runId"]
 
-    def ended(self, run: str, limit_s: float = 280) -> tuple[str, str]:
+    def ended(self, run: str, limit_s: float = 600) -> tuple[str, str]:
         """A run's final status and everything it said."""
 
         def over() -> dict[str, Any] | None:
