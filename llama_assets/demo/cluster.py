@@ -24,7 +24,7 @@ import yaml
 from llama_assets import catalog as catalogs
 from llama_assets.demo.cluster_install import NAMESPACE, TENANT, TENANT_NAMESPACE, Chosen, Installation, InstallError
 from llama_assets.demo.cluster_site import Site, SiteError, find_site
-from llama_assets.demo.cluster_world import OURS, WORLD, Images, build_world, image_names
+from llama_assets.demo.cluster_world import Images, build_world, image_names
 from llama_assets.demo.showing import materialize
 from llama_assets.kube import Kube, KubeError
 
@@ -92,7 +92,9 @@ def down(kit: Path | None, image: str | None) -> None:
             site = installation.site
             click.echo(f"cluster  {site.context} ({site.kind})")
             found = installation.remove()
-            site.forget([OURS, WORLD] if image is None else [image, image], click.echo)
+            named = image_names(ROOT, image)
+            names = [name.rpartition(":")[0] for name in (named.ours, named.world)]
+            site.forget(names, click.echo)
             click.echo("gone" if found else "there was nothing of the demo on this cluster")
     except (SiteError, InstallError, KubeError) as error:
         click.echo(str(error), err=True)

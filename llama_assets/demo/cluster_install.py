@@ -255,7 +255,8 @@ class Installation:
                 self.say(f"left     namespace {name}: the demo did not make it")
         volumes = [v for v in self.kube.list("PersistentVolume", None) if _claimed_in(v) in ours]
         wide = ",".join(CLUSTER_WIDE)
-        gone = self.kubectl("delete", wide, "-l", f"{LABEL}={MADE_BY}", "--ignore-not-found", "-o", "name").split()
+        said = self.kubectl("delete", wide, "-l", f"{LABEL}={MADE_BY}", "--ignore-not-found", "-o", "name")
+        gone = [line for line in said.split() if "/" in line]  # `No resources found` is no name
         for name in gone:
             kind, _, of = name.partition("/")
             self.say(f"removed  {kind.partition('.')[0]} {of}")
