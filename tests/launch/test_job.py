@@ -550,7 +550,7 @@ def rotated(case: Case) -> Case:
         print("after")
     """
     told(case, "was rotated", lambda: sign(case))
-    return case.run(textwrap.dedent(program))
+    return case.run(textwrap.dedent(program), replace(TIMES, deadline_s=270))  # 11 MB take a busy machine long
 
 
 def outage(case: Case, wire: Wire) -> Case:
