@@ -191,13 +191,16 @@ class World:
         return found["status"], "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
 
     def assets(self) -> dict[str, dict[str, Any]]:
-        """Asset -> its newest materialization's run and metadata, and the state of its checks."""
+        """Asset -> its newest materialization's run and metadata, and what its checks found of it."""
         found = {}
         for node in self.ask(FOUND)["assetNodes"]:
             (made,) = node["assetMaterializations"] or [{"runId": None, "metadataEntries": []}]
-            checks = {
-                check["name"]: (check["executionForLatestMaterialization"] or {}).get("status")
+            ran = {
+                check["name"]: check["executionForLatestMaterialization"]
                 for check in node["assetChecksOrError"].get("checks") or []
+            }
+            checks = {
+                name: (one["status"], (one["evaluation"] or {}).get("description")) for name, one in ran.items() if one
             }
             metadata = {entry.pop("label"): next(iter(entry.values()), None) for entry in made["metadataEntries"]}
             found["/".join(node["assetKey"]["path"])] = {"run": made["runId"], "checks": checks, **metadata}

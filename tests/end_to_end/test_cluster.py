@@ -33,8 +33,7 @@ def is_as_it_was(world: World) -> None:
     until("the tenant to be ready", lambda: world.tenant()["status"].get("readyReplicas") == 1)
     lease = world.cluster.kube.get("Lease", "llama-cpp", "llama-assets-gpu")
     assert not lease["spec"].get("holderIdentity")
-    working = [job["metadata"]["name"] for job in world.jobs("benchmark") if job["status"].get("active")]
-    assert working == []
+    until("no Job that works", lambda: not any(job["status"].get("active") for job in world.jobs("benchmark")), 30)
 
 
 def was_at_zero(said: str) -> bool:
@@ -110,6 +109,10 @@ def test_the_whole_graph_from_the_ui_with_llama_cpps_own_router(world: World):
     is_as_it_was(world)
     (container,) = world.engine()["spec"]["template"]["spec"]["containers"]
     assert container["image"] == world.router and "llama-server" in container["command"]
+    digest = world.router.partition("@")[2]
+    for model in MODELS:
+        status, says = found[f"benchmark/{model}"]["checks"]["image_is_pinned"]
+        assert status == "SUCCEEDED" and says.count(digest) == 2, "what ran is what is pinned"
     assert world.engine()["spec"]["replicas"] == 0
     assert world.watch.most == 1, world.watch.seen
 
@@ -146,9 +149,39 @@ def test_what_the_demo_did_not_make_it_neither_goes_over_nor_removes(world: Worl
     world.installation.refuse_strangers()
 
 
-# Rights that bad days need; a run that goes well never uses them.
+# Rights that only a bad day needs, and which one.
 RARE = {
     "llama-cpp:dagster-daemon: delete jobs.batch llama-cpp/*": "a run that takes longer than it may",
+    "llama-cpp:dagster-daemon: delete pods llama-cpp/*": "the same",
+    "llama-cpp:dagster-daemon: get pods/log llama-cpp/*": "a run whose process died: its last words",
+    "llama-cpp:dagster-daemon: list events llama-cpp/*": "a run whose pod does not start",
+    "llama-cpp:dagster-daemon: list jobs.batch llama-cpp/*": "the same",
+    "llama-cpp:dagster-daemon: list pods llama-cpp/*": "the same",
+    "llama-cpp:dagster-webserver: delete jobs.batch llama-cpp/*": "Terminate in the UI",
+    "llama-cpp:dagster-webserver: delete pods llama-cpp/*": "the same",
+    "llama-cpp:dagster-webserver: list pods llama-cpp/*": "the same",
+    "llama-cpp:llama-assets-lease: get pods/log llama-cpp/*": "an engine that crashes: its last words",
+    "llama-cpp:llama-assets-lease: list leases.coordination.k8s.io llama-cpp/*": "a note that may be another card's",
+    "llama-cpp:llama-assets-reaper: list leases.coordination.k8s.io llama-cpp/*": "the same",
+    "llama-cpp:llama-assets-reaper: list pods llama-cpp/*": "a holder that died",
+    "llama-cpp:llama-assets-reaper: patch deployments.apps immich/immich-machine-learning": "the same",
+    "llama-cpp:llama-assets-reaper: patch deployments.apps llama-cpp/llama-swap": "the same",
+    "llama-cpp:llama-assets-reaper: patch leases.coordination.k8s.io llama-cpp/llama-assets-gpu": "the same",
+    "llama-cpp:llama-assets-run: delete jobs.batch llama-cpp/*": "a run that is interrupted takes its Job with it",
+    "llama-cpp:llama-assets-run: list events llama-cpp/*": "a Job without a pod",
+    "llama-cpp:llama-assets-run: list pods llama-cpp/*": "a watch that broke",
+}
+# Asked for, refused, and said so: `gpu/overview.py` looks as far as an account may see.
+TOLD_NO = {
+    f"llama-cpp:llama-assets-{account}: {what}"
+    for account in ("code", "run")
+    for what in (
+        "get deployments.apps immich/immich-machine-learning",
+        "get deployments.apps llama-cpp/llama-swap",
+        "get leases.coordination.k8s.io llama-cpp/llama-assets-reaper",
+        "list deployments.apps immich/",
+        "list deployments.apps llama-cpp/",
+    )
 }
 
 
@@ -157,5 +190,6 @@ def test_no_account_misses_a_right_and_none_has_one_to_spare(world: World):
     world.recording.close()
     objects = [found for found in yaml.safe_load_all(world.cluster.kubectl("kustomize", str(world.home))) if found]
     missing, spare = against_roles(world.recorded.calls, objects, RARE)
-    forbidden = sorted(map(str, world.recorded.forbidden))
-    assert (missing, forbidden, spare) == ([], [], [])
+    refused = sorted(map(str, world.recorded.forbidden))
+    assert sorted({*missing, *refused} - TOLD_NO) == [], "missing"
+    assert spare == [], "spare"
