@@ -153,7 +153,7 @@ def test_a_log_is_read_once_in_order_and_in_its_own_letters(kube, namespace):
             log = kube.log(namespace, "talker", "box", after)
             assert not log.gap
             return log.lines
-        except Refused:  # not started
+        except (Refused, NotFound):  # not started; the kubelet has not heard of it
             return ()
 
     found = list(until("the first lines", lines))

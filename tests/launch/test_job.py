@@ -126,11 +126,13 @@ class Case:
 def whole(case: Case) -> Case:
     def seen() -> None:
         case.noted["while running"] = "running" in case.pod()["status"]["containerStatuses"][0]["state"]
+        sign(case)
 
     case.on["line 0"] = seen
     program = """
-        import time
-        print("line 0"); time.sleep(3)
+        import os, time
+        print("line 0")
+        while not os.path.exists("/tmp/go"): time.sleep(0.1)
         for n in range(1, 2000): print("line", n)
         print("x" * 1_000_000)
         print('{"a": "message"}', end="")
