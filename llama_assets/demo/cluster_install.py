@@ -350,8 +350,18 @@ class Installation:
             with contextlib.suppress(CommandFailed):
                 text = self.kubectl("logs", "-n", namespace, pod, "--all-containers", f"--tail={LAST_LINES}", *more)
                 if text.strip():
-                    return "\n".join(f"    {line}" for line in text.rstrip().splitlines())
+                    return "\n".join(f"    {line}" for line in map(worded, text.rstrip().splitlines()) if line)
         return ""
+
+
+def worded(line: str) -> str:
+    """A line of a pod's log for people: of a task's messages only what they say; nothing of those that say nothing."""
+    try:
+        said = json.loads(line)
+        params = said["params"] or {} if "__dagster_pipes_version" in said else {"message": line}
+        return str(params.get("message") or params.get("payload", {}).get("failed") or "")
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return line
 
 
 def trouble(pod: Mapping[str, Any]) -> str | None:

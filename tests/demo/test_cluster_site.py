@@ -10,7 +10,7 @@ import yaml
 from llama_assets import catalog as catalogs
 from llama_assets.demo import cluster_site
 from llama_assets.demo.cluster import catalog_without_card
-from llama_assets.demo.cluster_install import trouble
+from llama_assets.demo.cluster_install import trouble, worded
 from llama_assets.demo.cluster_site import NoSite, NoWayIn, Site, cards_of, find_site, kind_of, loading, removing
 from llama_assets.demo.cluster_world import image_names
 from llama_assets.demo.showing import verdict_in
@@ -147,3 +147,13 @@ def test_every_object_of_the_demo_bears_its_label_and_nothing_else_is_made(tmp_p
     assert homes == {
         "llama-cpp", "immich", "Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
     }  # fmt: skip
+
+
+def test_a_tasks_messages_are_shown_as_what_they_say():
+    head = '{"__dagster_pipes_version": "0.1", "method": '
+    assert worded(head + '"log", "params": {"message": "turn 1", "level": "INFO"}}') == "turn 1"
+    assert worded(head + '"report_custom_message", "params": {"payload": {"failed": "no card"}}}') == "no card"
+    assert worded(head + '"closed", "params": {}}') == ""
+    assert worded('{"level": "warn"}') == '{"level": "warn"}'
+    assert worded("Traceback (most recent call last):") == "Traceback (most recent call last):"
+    assert worded("17") == "17"
