@@ -358,7 +358,9 @@ def worded(line: str) -> str:
     """A line of a pod's log for people: of a task's messages only what they say; nothing of those that say nothing."""
     try:
         said = json.loads(line)
-        params = said["params"] or {} if "__dagster_pipes_version" in said else {"message": line}
+        if "__dagster_pipes_version" not in said:
+            return line
+        params = said["params"] or {}
         return str(params.get("message") or params.get("payload", {}).get("failed") or "")
     except (ValueError, TypeError, AttributeError, KeyError):
         return line
