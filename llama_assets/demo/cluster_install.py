@@ -358,12 +358,12 @@ def worded(line: str) -> str:
     """A line of a pod's log for people: of a task's messages only what they say; nothing of those that say nothing."""
     try:
         said = json.loads(line)
-        if "__dagster_pipes_version" not in said:
-            return line
-        params = said["params"] or {}
-        return str(params.get("message") or params.get("payload", {}).get("failed") or "")
-    except (ValueError, TypeError, AttributeError, KeyError):
+    except ValueError:
         return line
+    if not isinstance(said, dict) or "__dagster_pipes_version" not in said:
+        return line
+    params: dict[str, Any] = said.get("params") or {}
+    return str(params.get("message") or (params.get("payload") or {}).get("failed") or "")
 
 
 def trouble(pod: Mapping[str, Any]) -> str | None:
