@@ -60,6 +60,7 @@ from llama_assets.demo.hub_repos import Content, Repo, Zeros, content
 __all__ = ["Fault", "LoopbackHub", "Request", "Zeros"]
 
 Site = Literal["hub", "cdn"]
+SETTLED_S = 0.2  # a client may have its last byte before that byte is counted
 SITES: dict[Site, type[Handler]] = {"hub": HubHandler, "cdn": CdnHandler}
 
 
@@ -279,6 +280,9 @@ class LoopbackHub:
         """What was asked so far, in order: of one side, by one method, with `of` in the path or query."""
         with self._guard:
             log = list(self._log)
+        patience = time.monotonic() + SETTLED_S
+        for request in log:
+            request.over.wait(max(0.0, patience - time.monotonic()))
         return [
             request
             for request in log

@@ -73,7 +73,7 @@ class Fault:
 
 @dataclass
 class Request:
-    """One request as it was answered. `sent` is bytes of body written to the socket."""
+    """One request as it was answered. `sent` is bytes of body written to the socket; `over` when it grows no more."""
 
     side: Side
     method: str
@@ -82,6 +82,7 @@ class Request:
     headers: dict[str, str]
     status: int = 0
     sent: int = 0
+    over: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 
     def __str__(self) -> str:
         span = f" {self.headers['range']}" if "range" in self.headers else ""
@@ -201,6 +202,14 @@ class Handler(BaseHTTPRequestHandler):
         side, name = self.side_and_name()
         self.request_log = Request(side, self.command, self.url.path, self.query, headers)
         self.server.sites.log(self.request_log)
+        try:
+            self._play_and_answer(side, name)
+        finally:
+            self.request_log.over.set()
+
+    do_GET = do_HEAD = do_POST = _do  # noqa: N815  # the names that http.server looks for
+
+    def _play_and_answer(self, side: Side, name: str) -> None:
         self.faults = self.server.sites.faults_for(side, name)
         for fault in self.faults:
             if fault.before:
@@ -214,8 +223,6 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as no:
             headers = {"X-Error-Message": no.message} | ({"X-Error-Code": no.code} if no.code else {})
             self.send(no.status, headers, json.dumps({"error": no.message}).encode(), "application/json")
-
-    do_GET = do_HEAD = do_POST = _do  # noqa: N815  # the names that http.server looks for
 
     def send_headers(self, status: int, headers: dict[str, str], length: int) -> None:
         """Status line and headers."""

@@ -87,7 +87,8 @@ BROKEN = [
             Cell("tenant noted", "tenant scaled"), Point("tenant noted", "before"), faults.first_tenant_scaled_up,
         ),
         "unconditional_renewal": (
-            Cell("heartbeat", "paused > lifetime"), Point("heartbeat", "before"), faults.pause_while_another_works,
+            Cell("heartbeat", "paused > lifetime"), Point("heartbeat at work", "before"),
+            faults.pause_while_another_works,
         ),
         "only_the_token": (
             Cell("work", "Lease deleted"), Point("work"), faults.lease_deleted_and_another_works,

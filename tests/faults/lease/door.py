@@ -23,7 +23,10 @@ WORKLOAD = re.compile(r"/namespaces/([^/]+)/(deployments|statefulsets)/([^/]+)$"
 
 @dataclass(frozen=True)
 class Point:
-    """The `nth` request of this name: one that `Door.name_of` gives, or what an actor says itself."""
+    """The `nth` request of this name: one that `Door.name_of` gives, or what an actor says itself.
+
+    With " at work" behind the name, only those are counted that come after the first row was written.
+    """
 
     name: str
     when: When = "after"
@@ -61,9 +64,12 @@ class Stops:
     def pass_by(self, name: str, when: When) -> bool:
         """Stand still here if it was ordered. True when the answer that just came is to be taken for lost."""
         with self._lock:
-            self._counts[name, when] += 1
+            names = [name, f"{name} at work"] if self._counts["work", "after"] else [name]
+            self._counts.update((each, when) for each in names)
             point = self._point
-            if point is None or (point.name, point.when) != (name, when) or self._counts[name, when] < point.nth:
+            if point is None or point.name not in names or point.when != when:
+                return False
+            if self._counts[point.name, when] < point.nth:
                 return False
             self._point = None
             self._pipe.send(("at", str(point)))

@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -276,9 +276,13 @@ class World:
             self.reapers.append(Actor(name, reaper, self.setting(self.reaper_wire), REAP_EVERY_S))
 
     def holder(self, point: Point | None, name: str = "first") -> Actor:
+        """The first one lacks the safeguard; a second one is sound, so that its loss is the first one's doing."""
         self.holders += 1
         rows = self.folder / f"rows-{self.holders}-{name}.jsonl"
-        return Actor(name, holder, self.setting(self.holder_wire), point, str(rows), name, rows=rows)
+        setting = self.setting(self.holder_wire)
+        if name != "first":
+            setting = replace(setting, variant=None)
+        return Actor(name, holder, setting, point, str(rows), name, rows=rows)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
