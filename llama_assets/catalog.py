@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,54 @@ class Benchmark(Entry):
     incumbent: str | None = Field(None, description="the model others are compared with; the first if not set")
 
 
+class Automation(Entry):
+    """What may happen without a person. The switch itself is in the Dagster UI, and off at first."""
+
+    time_zone: str = Field("UTC", description="of the hours here, e.g. Europe/Berlin")
+    weekly_benchmark: str = Field("0 3 * * 0", description="when every model is measured again, as five cron fields")
+    quiet_hours: tuple[str, ...] = Field(
+        (), description="when no automatic lease may be held, e.g. 07:00-23:00; what would need one waits"
+    )
+    tenant_downtime_minutes_a_day: Count | None = Field(
+        120, ge=1, description="automatic leases of one day together; null sets no limit"
+    )
+    poll_minutes: Count = Field(15, ge=1, le=1440, description="how often the Hub is asked for new revisions")
+    promotion: Literal["at_once", "on_verdict"] = Field(
+        "at_once", description="whether a new fingerprint is served once it is verified, or once it is judged"
+    )
+    promote_on: tuple[Literal["better", "equivalent"], ...] = Field(
+        ("better", "equivalent"), min_length=1, description="verdicts that promote a candidate"
+    )
+    quarantine_after: Count = Field(3, ge=1, description="failed loads in a row after which a model is not served")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("no such time zone; write e.g. Europe/Berlin") from None
+        return value
+
+    @field_validator("weekly_benchmark")
+    @classmethod
+    def _cron_fields(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError("write five cron fields, e.g. `0 3 * * 0` for Sundays at three")
+        return value
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _hours(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        clock = r"([01]\d|2[0-3]):[0-5]\d"
+        for hours in value:
+            if not re.fullmatch(f"{clock}-{clock}", hours) or len(set(hours.split("-"))) == 1:
+                raise ValueError(f"{hours!r}: write from-to with two digits each, e.g. 07:00-23:00 or 22:30-06:00")
+        return value
+
+
 class Catalog(Entry):
     """The whole file. Models keep the file's order."""
 
@@ -214,6 +263,7 @@ class Catalog(Entry):
     tenants: tuple[Tenant, ...] = ()
     volumes: Volumes = Volumes()
     benchmark: Benchmark
+    automation: Automation = Automation()
 
     @model_validator(mode="before")
     @classmethod
@@ -236,8 +286,12 @@ class Catalog(Entry):
 
     @property
     def hash(self) -> str:
-        """sha256 over what the catalog says, less where the question's files lie (the question has its own hash)."""
-        said = self.model_dump(mode="json", exclude={"benchmark": {"question": {"prompt", "answer_schema"}}})
+        """sha256 over what the catalog says, less where the question's files lie (the question has its own hash) and
+        what may happen without a person, which changes no answer.
+        """
+        said = self.model_dump(
+            mode="json", exclude={"benchmark": {"question": {"prompt", "answer_schema"}}, "automation": True}
+        )
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
@@ -344,7 +398,7 @@ def _shape(loc: tuple[int | str, ...]) -> type[Entry]:
     """The class that says which keys are allowed where `loc`'s last key stands."""
     shapes: dict[str, type[Entry]] = {
         "models": Model, "engine": Engine, "gpu": Gpu,
-        "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark,
+        "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark, "automation": Automation,
     }  # fmt: skip
     shape: type[Entry] = Catalog if len(loc) == 1 else shapes[str(loc[0])]
     return QuestionFiles if shape is Benchmark and len(loc) == 3 else shape

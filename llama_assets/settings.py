@@ -52,6 +52,12 @@ class Settings(BaseSettings):
         60.0, ge=2, le=3600, description="a holder of the cluster's card that does not renew for so long is dead"
     )
     without_reaper: bool = Field(False, description="take the cluster's card though nobody would give it back for us")
+    alert_url: SecretStr | None = Field(
+        None, description="where what needs a person is told: a Slack-compatible webhook, or a topic of ntfy"
+    )
+    alert_format: Literal["slack", "ntfy"] = Field(
+        "slack", description="how a message to LLAMA_ASSETS_ALERT_URL is written"
+    )
     engine_url: Address | None = Field(None, description="a running llama-swap or llama-server to use")
     llama_swap_bin: Path | None = Field(None, validation_alias="LLAMA_SWAP_BIN", description="a llama-swap binary")
     hf_endpoint: Address = Field(

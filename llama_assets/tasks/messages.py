@@ -59,11 +59,15 @@ class Inspect(Request):
 
 
 class Benchmark(Request):
-    """One session: every model of `catalog` is an arm, under one lease. `question` is `bench.Question` as JSON."""
+    """One session: every model of `catalog` is an arm, under one lease. `question` is `bench.Question` as JSON.
+
+    `automatic`: no person asked for it, so the catalog's quiet hours and downtime a day hold for its lease.
+    """
 
     kind: ClassVar[TaskKind] = "benchmark"
     catalog: Catalog
     question: dict[str, Any]
+    automatic: bool = False
 
 
 class Judge(Request):

@@ -7,7 +7,7 @@ import pytest
 
 from llama_assets import catalog as catalogs
 from llama_assets.assets.gpu import GPU_LEASE, RESTORED
-from llama_assets.automation import gpu_lease_sensor
+from llama_assets.automation.gpu_lease import gpu_lease_sensor
 from llama_assets.definitions import build_defs
 from llama_assets.gpu.vigil import VigilLimits
 from llama_assets.gpu.workloads import Cluster as Observer

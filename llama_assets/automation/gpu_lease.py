@@ -1,7 +1,6 @@
-"""When: sensors, conditions, schedules. Nothing here does work; it reports what happened elsewhere, or asks for runs.
+"""The sensor `gpu_lease_sensor`: who has the cluster's card, and whether what a silent holder took is back.
 
-Add a sensor here when something outside of Dagster should be seen in it. Not here: what the card's state means
-(`gpu.vigil`), putting anything back (the reaper does, without Dagster).
+Not here: what the card's state means (`gpu.vigil`), putting anything back (the reaper does, without Dagster).
 """
 
 from __future__ import annotations
@@ -17,15 +16,10 @@ from llama_assets.gpu import LeaseTimes
 from llama_assets.gpu.vigil import Look, News, Vigil, VigilLimits, look
 from llama_assets.gpu.workloads import Cluster
 from llama_assets.kube import KubeError
-from llama_assets.platforms import ClusterPlatform, Platform
+from llama_assets.platforms import ClusterPlatform
 
 EVERY_SECONDS = 60
 VIGIL_LIMITS = VigilLimits()
-
-
-def sensors(catalog: Catalog, platform: Platform) -> list[dg.SensorDefinition]:
-    """The sensors of this platform. On one machine the kernel gives the card back, so there is nothing to watch."""
-    return [gpu_lease_sensor(catalog, platform)] if isinstance(platform, ClusterPlatform) else []
 
 
 def gpu_lease_sensor(
