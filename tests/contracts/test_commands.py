@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -73,7 +74,7 @@ def test_dagster_dev_loads_the_location_under_its_contract_name(tmp_path, option
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
     assert found == {"llama_assets": 13}, "location name and number of assets"
 
 

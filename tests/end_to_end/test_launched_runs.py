@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -95,7 +96,7 @@ def ui(demo_run: DemoRun, tmp_path: Path) -> Iterator[Ui]:
         try:
             started.process.wait(40)
         except subprocess.TimeoutExpired:
-            started.process.kill()
+            os.killpg(started.process.pid, signal.SIGKILL)
 
 
 def rows(ui: Ui) -> int:
