@@ -25,7 +25,7 @@ from llama_assets.store import Store
 
 if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of a second that a download does not need
     from llama_assets.engine import Drift, EngineConfig, EngineDeployment, Processes, Served, SwapClient
-    from llama_assets.gpu.lease import Card
+    from llama_assets.gpu.objects import Card
 
 
 class PlatformError(ValueError):
@@ -221,7 +221,7 @@ class ClusterPlatform(Platform):
 
     def card(self, catalog: Catalog) -> Card:
         """Who uses the card: tenants, and the engine unless it is somebody else's (`LLAMA_ASSETS_ENGINE_URL`)."""
-        from llama_assets.gpu.lease import Ref
+        from llama_assets.gpu.objects import Ref
         from llama_assets.gpu.workloads import card_of
 
         engine = None if self.settings.engine_url else Ref("Deployment", self.settings.namespace, ENGINE)

@@ -47,9 +47,10 @@ class ClusterLease:
         return f"Lease {self.namespace}/{self.name}: {tenants} at 0{engine}; given back as found, in the reverse order"
 
     def status(self) -> tuple[Record, bool]:
-        """The record with what will be restored, and whether a holder is named. One look cannot tell if it lives."""
-        seen = self.overview()
-        return seen.record, seen.held
+        """The Lease alone, and whether it names a holder: one read. One look cannot tell if the holder lives."""
+        lease = self._cluster().read_lease()
+        record = lease.record if lease else Record()
+        return record, record.holder is not None
 
     def overview(self) -> Overview:
         """One look: the Lease, the notes as far as they may be seen, the reaper's heart."""

@@ -51,9 +51,7 @@ from llama_assets.gpu.errors import (
     StillThere,
 )
 from llama_assets.gpu.note import Note, holder_id
-from llama_assets.gpu.objects import Card as Card  # also for who opens a lease
-from llama_assets.gpu.objects import LeaseObject, Seen, Workload
-from llama_assets.gpu.objects import Ref as Ref
+from llama_assets.gpu.objects import Card, LeaseObject, Ref, Seen, Workload
 from llama_assets.gpu.record import GpuError, HeldByOther
 
 AGAIN = 10  # how often a refused write is tried on a newer read

@@ -28,7 +28,7 @@ def overview(cluster: Cluster, card: Card, plan: str) -> Overview:
         KubeError: the Lease may not be read, or the API server does not answer.
     """
     lease = cluster.read_lease()
-    noted, unknown = noted_workloads(cluster, card)
+    noted, unknown = noted_anywhere(cluster, card)
     try:
         heart, heart_said = cluster.heart(), ""
     except Forbidden as error:
@@ -57,23 +57,31 @@ def overview(cluster: Cluster, card: Card, plan: str) -> Overview:
     return Overview(record, record.holder is not None, lines, facts)
 
 
-def noted_workloads(cluster: Cluster, card: Card) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
-    """Workloads with a note, in the catalog or not, and sentences about what may not be seen."""
+def noted_anywhere(cluster: Cluster, card: Card) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
+    """Workloads with a note in the card's namespaces, in the catalog or not, and what may not be seen."""
     found: dict[Ref, Workload] = {}
-    unknown: list[str] = []
+    unknown: tuple[str, ...] = ()
     for namespace in sorted({ref.namespace for ref in card.workloads}):
         try:
-            found |= {seen.ref: seen for seen in cluster.noted({namespace})}
-            continue
+            seen = cluster.noted({namespace})
         except Forbidden:  # by name then: the Roles of the lease's own accounts are by name
-            named = [ref for ref in card.workloads if ref.namespace == namespace]
-        for ref in named:
-            seen = cluster.perform(_read(ref))
-            if isinstance(seen, Workload) and seen.label is not None:
-                found[ref] = seen
-            elif isinstance(seen, Denied) and seen.status == 403:
-                unknown.append(f"{ref}: whether it bears a note may not be seen by this account")
-    return tuple(found.values()), tuple(unknown)
+            seen, hidden = noted_by_name(cluster, tuple(ref for ref in card.workloads if ref.namespace == namespace))
+            unknown += hidden
+        found |= {one.ref: one for one in seen}
+    return tuple(found.values()), unknown
+
+
+def noted_by_name(cluster: Cluster, refs: tuple[Ref, ...]) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
+    """Which of these bear a note, each read by its name, and sentences about those that may not be seen."""
+    seen = {ref: cluster.perform(_read(ref)) for ref in refs}
+    return (
+        tuple(one for one in seen.values() if isinstance(one, Workload) and one.label is not None),
+        tuple(
+            f"{ref}: whether it bears a note may not be seen by this account"
+            for ref, one in seen.items()
+            if isinstance(one, Denied) and one.status == 403
+        ),
+    )
 
 
 def preview(cluster: Cluster, card: Card, ask_heart: bool) -> Preview:

@@ -140,7 +140,7 @@ class Lease(Protocol):
         """What taking would do, in one sentence."""
 
     def status(self) -> tuple[Record, bool]:
-        """The record, and whether somebody has the card."""
+        """The record as it stands on the lease itself, and whether somebody has the card. `overview` adds the rest."""
 
     def overview(self) -> Overview:
         """One look, for people: it never fails for want of a right, it says what it may not see."""

@@ -11,7 +11,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from llama_assets.gpu.objects import Card, LeaseObject
-from llama_assets.gpu.overview import noted_workloads
+from llama_assets.gpu.overview import noted_by_name
 from llama_assets.gpu.workloads import Cluster
 
 
@@ -111,13 +111,15 @@ class Vigil:
 
 
 def look(cluster: Cluster, card: Card, heart_matters: bool = True) -> Look:
-    """One look, by reads only.
+    """One look, by reads of named objects only: who may list Deployments sees what every owner wrote into them.
+
+    A note on a workload that is not the card's is the reaper's to report; it lists.
 
     Raises:
         KubeError: the Lease or the heart may not be read, or the API server does not answer.
     """
     lease, heart = cluster.read_lease(), cluster.heart()
-    noted, unknown = noted_workloads(cluster, card)
+    noted, unknown = noted_by_name(cluster, card.workloads)
     down = None if unknown and not noted else tuple(f"{seen.ref} at {seen.replicas} ({seen.label})" for seen in noted)
     return Look(lease, heart, down, heart_matters)
 

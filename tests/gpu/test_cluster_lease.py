@@ -34,7 +34,7 @@ def test_tenants_at_three_one_and_zero_go_and_come_back_as_found(place):
         assert place.at(engine)[0] == 1
         record, living = lease.status()
         assert living and record.purpose == "a test"
-        found = dict(record.tenants)
+        found = dict(lease.overview().record.tenants)
         assert [found[f"{ref.namespace}/{ref.name}"] for ref in (*tenants, engine)] == [3, 1, 0, 0]
     assert [place.at(ref) for ref in (*tenants, engine)] == [(3, None), (1, None), (0, None), (0, None)]
     assert [place.ready(ref) for ref in tenants] == [3, 1, 0]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
 from llama_assets.gpu.cluster_lease import ClusterLease
 from llama_assets.gpu.errors import AnotherLease, NotAllowed
 from llama_assets.gpu.objects import Ref
-from llama_assets.kube import Kube
+from llama_assets.gpu.vigil import look
+from llama_assets.gpu.workloads import HEART
+from llama_assets.gpu.workloads import Cluster as Observer
+from llama_assets.kube import Forbidden, Kube
 from tests.cluster import Cluster, until
 from tests.gpu.place import TIMES, Place, account
 
@@ -46,6 +51,44 @@ def test_an_account_with_the_rights_of_the_lease_takes_and_gives(place, tmp_path
         assert any("will be restored to 1" in line for line in seen.lines)
         assert held.still_held()
     assert place.at(tenant) == (1, None) and held.left == (f"{tenant}: restored, at 1 replicas",)
+
+
+class Counted(Kube):
+    """A connection that remembers what it was refused, and how often it asked."""
+
+    asked = 0
+    refused: tuple[str, ...] = ()
+
+    def _call(self, *arguments: Any, **more: Any) -> bytes:
+        self.asked += 1
+        try:
+            return super()._call(*arguments, **more)
+        except Forbidden as error:
+            self.refused += (error.message,)
+            raise
+
+
+def by_name(group: str, resource: str, *names: str) -> dict[str, list[str]]:
+    return {"apiGroups": [group], "resources": [resource], "resourceNames": list(names), "verbs": ["get"]}
+
+
+def test_who_waits_for_the_card_or_looks_at_it_asks_for_nothing_beyond_its_role(place, tmp_path):
+    """As `llama-assets-run` and `llama-assets-code` may: the Lease; the heart and the card's workloads, all by name."""
+    tenant = place.workload("looked-at")
+    rules = [by_name("coordination.k8s.io", "leases", "looked-at")]
+    with place.lease(tenant, name="looked-at").take("test", "a look"):
+        with Counted.open(account(place, "run", rules, tmp_path)) as kube:
+            mine = ClusterLease(kube, place.namespace, "looked-at", place.lease(tenant).card, TIMES)
+            record, held = mine.status()
+            assert (held, record.purpose, kube.asked, kube.refused) == (True, "a look", 1, ())
+        rules = [
+            by_name("coordination.k8s.io", "leases", "looked-at", HEART),
+            by_name("apps", "deployments", tenant.name),
+        ]
+        with Counted.open(account(place, "code", rules, tmp_path)) as kube:
+            seen = look(Observer(kube, place.namespace, "looked-at", TIMES), mine.card)
+            assert seen.down and str(tenant) in seen.down[0] and seen.holder == record.holder
+            assert (kube.asked, kube.refused) == (3, ())
 
 
 def test_an_account_that_may_not_patch_the_tenant_is_told_and_nothing_is_scaled(place, tmp_path):

@@ -23,7 +23,10 @@ def test_a_call_without_a_right_is_missing_and_a_right_without_a_call_is_spare()
     ]
     missing, spare = against_roles(calls, manifests, {f"{account}: list statefulsets.apps immich/*": "no such tenant"})
     assert missing == [f"{account}: get deployments.apps immich/immich-server"]
-    assert {line.partition(":")[2].partition(":")[0] for line in spare} == {"llama-assets-lease"}
+    assert {line.partition(":")[2].partition(":")[0] for line in spare} == {
+        "llama-assets-lease",
+        "llama-assets-code",
+    }
     everything = rights(manifests)
     assert against_roles(everything, manifests) == ([], [])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llama_assets.gpu.cluster_lease import ClusterLease
-from llama_assets.gpu.lease import Card, Ref
 from llama_assets.gpu.note import LABEL
+from llama_assets.gpu.objects import Card, Ref
 from llama_assets.gpu.record import LeaseTimes
 from tests.cluster import until
 from tests.manifests.conftest import TENANT
