@@ -5,14 +5,15 @@ and at the end. Seconds throughout; times are ISO 8601, UTC.
 
     session id   started ended finished   client_version   catalog_hash   identity
     incumbent ranking_key   question {prompt, schema, ranking_key, structured_output, hash, prompt_hash, schema_hash}
-    arms {model: {fingerprint, mmproj, engine {kind, build...}, canary {passed, reason...}, ended, ...}}
+    arms {model: {fingerprint, mmproj, engine {kind, build...}, canary {passed, reason...}, ended, ended_by, ...}}
     photo_set {hash, seed, left_out [{name, reason}]}   photos [{name, sha256, width, height, thumb: "thumbs/1.jpg"}]
     blocks {count, seed, photos [n of each], order [[model...]...]}
     loads [{model, why, started_at, position, seconds, cold, warm_up_seconds, error}]
     contamination [{at, position, model, found}]   running_samples
     leases [{token, started_at, seconds}]   lease_seconds   lease_efficiency   tenants
 
-`ended` of an arm is why it was ended early, else null. `why` of a load: turn, crash, retry or unloaded (by others).
+`ended` of an arm is why it was ended early, else null; `ended_by` is load, canary, crashes or timeouts. `why` of a
+load: turn, crash, retry or unloaded (by others). `decided` of a candidate: action, word, reason, done.
 `position` is the row that came next. `lease_seconds` is null as long as one of the leases' seconds is not known.
 
 RecordError
@@ -31,7 +32,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .photos import PhotoSet
 from .plan import Plan
@@ -39,6 +40,7 @@ from .question import Question
 
 SESSION = "session.json"
 THUMBS = "thumbs"
+EndedBy = Literal["load", "canary", "crashes", "timeouts"]
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "engine": None,
         "canary": None,
         "ended": None,
+        "ended_by": None,
     }
 
 

@@ -34,8 +34,19 @@ REQUIRED = ("model", "photo")
 
 __all__ = [
     "COLUMNS", "PARQUET", "Column", "InUse", "NoRows", "NotRows", "Row", "RowTwice", "RowWriter", "RowsError",
-    "WrongType", "derive", "read_rows", "storable", "to_parquet",
+    "WrongType", "candidate_arm", "derive", "incumbent_of", "read_rows", "storable", "to_parquet",
 ]  # fmt: skip
+
+
+def candidate_arm(model: str, what: str) -> str:
+    """The arm of a candidate for what `model` is now: `qwen3vl-8b@0123456789ab`. No model's own id holds an `@`."""
+    return f"{model}@{what}"
+
+
+def incumbent_of(arm: str, arms: Iterable[str]) -> str | None:
+    """The arm that a candidate's arm is measured against: its model as it is now. None for every other arm."""
+    model, at, _ = arm.rpartition("@")
+    return model if at and model in arms else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

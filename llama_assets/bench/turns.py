@@ -19,7 +19,7 @@ from .canary import CanaryLimits, Unanswered, examine, request, to_json
 from .plan import Ask as Asked
 from .plan import Turn
 from .question import Judged, judge_answer
-from .record import Comparison, Record, plain, stamp
+from .record import Comparison, EndedBy, Record, plain, stamp
 from .rows import Row, RowWriter, storable
 
 Say = Callable[[str], None]
@@ -75,7 +75,11 @@ class _Halt(Exception):
 
 
 class _Ended(Exception):
-    """This arm is given up; the reason is the message."""
+    """This arm is given up; the reason is the message, and `by` what kind of reason it is."""
+
+    def __init__(self, reason: str, by: EndedBy) -> None:
+        self.by: EndedBy = by
+        super().__init__(reason)
 
 
 @dataclass
@@ -128,7 +132,7 @@ class Turns:
                 self._ask(turn.model, ask)
         except _Ended as ended:
             self.ready = None
-            self.record.arm(turn.model)["ended"] = str(ended)
+            self.record.arm(turn.model).update(ended=str(ended), ended_by=ended.by)
             self.record.write()
             self.say(f"{turn.model} is given up: {ended}")
 
@@ -173,7 +177,7 @@ class Turns:
             except Exception as error:  # whatever the engine's trouble is, the other arms go on without this one
                 entry |= {"seconds": self.clock.seconds() - begun, "error": f"{type(error).__name__}: {error}"}
                 if not tries_left:
-                    raise _Ended(f"it could not be loaded: {error}") from error
+                    raise _Ended(f"it could not be loaded: {error}", "load") from error
                 self.say(f"{model} could not be loaded, trying again: {error}")
                 why = "retry"
                 continue
@@ -204,7 +208,7 @@ class Turns:
             seen = examine(reply, asked, ask, self.comparison.question, self.limits.canary)
             arm["canary"] = to_json(seen)
             if seen.reason is not None:
-                raise _Ended(seen.reason)
+                raise _Ended(seen.reason, "canary")
 
     def _note_engine(self, model: str) -> None:
         arm = self.record.arm(model)
@@ -299,12 +303,14 @@ class Turns:
         elif reply.status == "timeout":
             self.timeouts[model] += 1
             if (count := self.timeouts[model]) >= self.limits.timeouts_in_a_row:
-                raise _Ended(f"{count} answers in a row took longer than {self.comparison.answer_timeout_s:g} s")
+                raise _Ended(
+                    f"{count} answers in a row took longer than {self.comparison.answer_timeout_s:g} s", "timeouts"
+                )
 
     def _crashed(self, model: str, what: str) -> None:
         self.crashes[model] += 1
         if (count := self.crashes[model]) >= self.limits.crashes_in_a_row:
-            raise _Ended(f"{count} crashes in a row; the last: {what}")
+            raise _Ended(f"{count} crashes in a row; the last: {what}", "crashes")
 
     def _progress(self, model: str, ask: Asked) -> None:
         now = self.clock.seconds()

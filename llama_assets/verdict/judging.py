@@ -14,7 +14,7 @@ from itertools import combinations
 from pathlib import Path
 
 from llama_assets.bench.question import Question
-from llama_assets.bench.rows import NoRows, Row, read_rows
+from llama_assets.bench.rows import NoRows, Row, incumbent_of, read_rows
 
 from .compare import described, lease, paired, ranking, seconds_pair, valid_pair
 from .evidence import Evidence, gather
@@ -56,8 +56,9 @@ def judge(
     """Judge a session folder, finished or not, or files that together hold the arms.
 
     `session` is the session.json of the rows; in a session folder its own is read. The incumbent is `incumbent`, else
-    what the session file says, else `catalog_incumbent`, else the first arm. The question is `question`, else the one
-    that the session file holds. `say` hears what reading the rows has to tell.
+    what the session file says, else `catalog_incumbent`, else the first arm; a candidate for a model that is an arm
+    itself (`m@...`) is compared with that model, unless `incumbent` was asked for. The question is `question`, else the
+    one that the session file holds. `say` hears what reading the rows has to tell.
 
     Raises:
         bench.rows.RowsError: the files are not rows.
@@ -94,7 +95,8 @@ def judge_rows(
         evidence = evidence.without(model, indices)
     trends = drifts(evidence, thresholds)
     candidates = [model for model in evidence.arms if model != against]
-    series = [paired(evidence, against, model, rules) for model in candidates]
+    own = {model: incumbent_of(model, evidence.arms) if incumbent is None else None for model in candidates}
+    series = [paired(evidence, own[model] or against, model, rules) for model in candidates]
     models = {model: described(evidence, model, rules) for model in [against, *candidates]}
     held = lease(evidence)
     seen = Seen(evidence, against, models, series, trends, hidden, held, rules, thresholds)
@@ -109,7 +111,7 @@ def judge_rows(
         )
         notes = tuple(_differs(w) for w in warnings if w.effect == "no_recommendation" and w.model == one.b)
         pairs.append(seconds_pair(one, len(series), moved, stopped, notes, rules))
-        valid = valid_pair(evidence, against, one.b, len(series), rules)
+        valid = valid_pair(evidence, one.a, one.b, len(series), rules)
         pairs += [valid] if valid else []
     ranks = tuple(r for a, b in combinations(models, 2) if (r := ranking(evidence, a, b, rules)))
     return Judgement(
@@ -149,11 +151,12 @@ def recommended(
     """The rule, with its reason. None where a warning stops it, or where there is nothing to compare.
 
     Serve the candidate with the least time among those better on seconds and better or equivalent on valid answers, or
-    better on valid answers and equivalent on seconds; else keep the incumbent.
+    better on valid answers and equivalent on seconds; else keep the incumbent. A candidate that was compared with
+    another arm than the incumbent is for `policy.promotion` to decide.
     """
     if any(w.effect == "no_recommendation" for w in warnings) or len(models) < 2:
         return None
-    by: dict[tuple[str, Metric], Pair] = {(pair.b, pair.metric): pair for pair in pairs}
+    by: dict[tuple[str, Metric], Pair] = {(pair.b, pair.metric): pair for pair in pairs if pair.a == incumbent}
     good: list[tuple[float, str, str]] = []
     for model in models:
         on_seconds, on_valid = by.get((model, "seconds")), by.get((model, "valid_answers"))

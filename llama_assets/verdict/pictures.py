@@ -16,6 +16,7 @@ from .charts import look
 from .evidence import Arm
 from .formats import change
 from .judgement import Judgement
+from .sentences import against_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +69,7 @@ def verdict_png(j: Judgement) -> bytes:
     top.set_yticks(range(len(pairs)), [f"{pair.b}: {pair.verdict}" for pair in pairs])
     top.set_ylim(len(pairs) - 0.4, -0.6)
     _percent_ticks(top, [x for pair in pairs for x in (pair.low or 1, pair.high or 1)])
-    top.set_title(f"seconds per photo against {j.incumbent}", **_TITLE)
+    top.set_title(f"seconds per photo against {against_text(j)}", **_TITLE)
     for place, model in enumerate(j.models):
         arm, index = j.evidence.arms[model], look(place)
         x, unit = _x(j, arm)

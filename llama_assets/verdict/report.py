@@ -22,7 +22,7 @@ from .warning_texts import effect_text
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_FACT = 160
 TOLD_ELSEWHERE = frozenset(  # of session.json, or of no use to whoever wants the same again
-    {"id", "session", "incumbent", "started", "ended", "finished", "running_samples", "canary"}
+    {"id", "session", "incumbent", "started", "ended", "ended_by", "finished", "running_samples", "canary", "decided"}
     | {"lease_seconds", "lease_efficiency"}
 )
 TOLD_BELOW = frozenset({"model_file", "fingerprint", "ranking_key", "prompt"})  # twice there, and whole paths

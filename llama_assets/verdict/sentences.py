@@ -102,6 +102,12 @@ def recommendation_text(j: Judgement) -> tuple[str, str]:
     return f"Serve {j.recommendation.model}", j.recommendation.reason
 
 
+def against_text(j: Judgement) -> str:
+    """What the plots and tables of pairs compare with: the incumbent, and a candidate with its own model."""
+    others = sorted({pair.a for pair in j.pairs} - {j.incumbent})
+    return f"{j.incumbent}, candidates against their own model" if others else j.incumbent
+
+
 def session_line(j: Judgement) -> str:
     """`3 arms, 100 photos, 4 blocks`."""
     parts = [plural(len(j.models), "arm"), plural(j.session.photos, "photo")]

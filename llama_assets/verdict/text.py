@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from .formats import MINUS, change, level, plural, points, rate, seconds, signed_points, span, speed
 from .judgement import Judgement, ModelFigures, Pair
 from .sentences import (
+    against_text,
     follow_up,
     headline,
     lease_line,
@@ -41,7 +42,7 @@ def render_text(j: Judgement, width: int = 80) -> str:
     plot = forest(j, width)
     if plot:
         shared = next(pair.level for pair in j.pairs if pair.metric == "seconds")
-        what = f"seconds against {j.incumbent}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"
+        what = f"seconds against {against_text(j)}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"
         lines += [*_wrapped(what, width), *plot, ""]
     for place, warned in enumerate(j.warnings, 1):
         stop = "STOP" if warned.effect == "no_recommendation" else "warn"
@@ -161,7 +162,7 @@ def render_markdown(j: Judgement) -> str:
 def _verdict_table(j: Judgement) -> Iterator[str]:
     if not j.candidates:
         return
-    yield f"| against {_md(j.incumbent)} | seconds per photo | interval | verdict | valid answers | verdict |"
+    yield f"| against {_md(against_text(j))} | seconds per photo | interval | verdict | valid answers | verdict |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for model in j.candidates:
         on_seconds, on_valid = _seconds_cells(j.pair(model, "seconds")), _valid_cells(j.pair(model, "valid_answers"))

@@ -16,6 +16,7 @@ from typing import get_args
 import numpy as np
 
 from llama_assets.bench.question import judge_answer
+from llama_assets.bench.rows import incumbent_of
 
 from . import statistics
 from .compare import Paired, rate
@@ -268,7 +269,9 @@ def mixed_engine(seen: Seen) -> Iterator[Finding]:
 
 
 def _mixed(seen: Seen, code: Code, told: Mapping[str, str | None]) -> Iterator[Finding]:
-    own = told[seen.incumbent]
+    if code == "mixed_mmproj":  # a candidate for a model is its files as a whole, the projector among them
+        told = {model: what for model, what in told.items() if incumbent_of(model, told) is None}
+    own = told.get(seen.incumbent)
     if len(told) < 2 or own is None or None in told.values():
         return
     odd = [model for model in told if told[model] != own]

@@ -156,6 +156,7 @@ def test_session_json_says_what_was_compared_and_what_it_cost(bench: Bench) -> N
     assert found["question"]["hash"] == QUESTION.hash and found["question"]["schema"] == QUESTION.schema
     assert found["arms"]["b"] == {
         "fingerprint": "f-b", "mmproj": "F16", "engine": {"kind": "driven", "build": "b1"}, "ended": None,
+        "ended_by": None,
         "canary": {
             "passed": True, "reason": None, "answered": True, "stopped_by_itself": True, "tokens_per_second": 38.0,
             "enforced": True,
@@ -333,6 +334,7 @@ def test_an_arm_that_crashes_three_times_in_a_row_ends_and_the_others_go_on(benc
     count = Counter(row.model for row in read_rows(outcome.folder))
     assert count["a"] == count["c"] == 8 and count["b"] == 2
     assert record(outcome)["arms"]["b"]["ended"] == outcome.ended["b"]
+    assert record(outcome)["arms"]["b"]["ended_by"] == "crashes"
     images = [entry[2] for entry in bench.engine.log if entry[0] == "ask" and entry[1] == "b"][-3:]
     assert len(set(images)) == 3, "each new try shows another photo: one photo may be what kills it"
 
@@ -341,6 +343,7 @@ def test_a_model_that_cannot_be_loaded_ends_its_arm_only(bench: Bench) -> None:
     bench.engine.broken = {"a"}
     outcome = bench.run()
     assert outcome.ended == {"a": "it could not be loaded: no tensors in a"} and outcome.complete
+    assert record(outcome)["arms"]["a"]["ended_by"] == "load"
     assert bench.engine.loads("a") == 2, "once more, in case the card was not free yet"
     loads = [load for load in record(outcome)["loads"] if load["model"] == "a"]
     assert [(load["why"], load["error"]) for load in loads] == [
@@ -371,6 +374,7 @@ def test_time_outs_are_rows_and_too_many_in_a_row_end_the_arm(bench: Bench) -> N
     two.engine.answer = lambda model, n: slow if n > 3 else '{"score": 5}'
     outcome = two.run()
     assert outcome.ended == {"c": "5 answers in a row took longer than 30 s"} and outcome.rows == 2 + 5
+    assert record(outcome)["arms"]["c"]["ended_by"] == "timeouts"
 
 
 def test_errors_of_an_engine_that_lives_are_rows_and_nothing_is_loaded_again(bench: Bench) -> None:
@@ -417,6 +421,7 @@ def test_a_hopeless_arm_ends_after_its_first_load_with_the_reason(
     bench.engine.probed = lambda model: probed if probed and model == "b" else right(model)
     outcome = bench.run()
     assert list(outcome.ended) == ["b"] and reason in outcome.ended["b"]
+    assert record(outcome)["arms"]["b"]["ended_by"] == "canary"
     found = record(outcome)["arms"]
     assert found["b"]["canary"]["passed"] is False and found["a"]["canary"]["passed"] is True
     assert bench.engine.loads("b") == 1 and {row.model for row in read_rows(outcome.folder)} == {"a", "c"}

@@ -1,0 +1,115 @@
+"""Whether a candidate becomes current, is rejected, or waits; whether a model that does not load is still served.
+
+In come verdicts, the catalog's policy and how often something was tried; out go decisions with their reasons. Not here:
+reading rows (`verdict`), doing it (`store`, by `tasks`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llama_assets.catalog import Engine, Model
+
+Word = Literal["better", "worse", "equivalent", "inconclusive"]
+Action = Literal["promote", "reject", "wait"]
+
+# An inconclusive verdict is asked again by itself; each time costs the tenants their card for a session.
+MOST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a session found of a candidate against what is current of the same model.
+
+    None of a word: it could not be compared. `stopped_by` are warnings that allow no recommendation from these rows.
+    `ended_by` is why its arm was given up, if it was: load, canary, crashes, timeouts; `ended` is that in a sentence.
+    """
+
+    seconds: Word | None = None
+    valid_answers: Word | None = None
+    stopped_by: tuple[str, ...] = ()
+    photos_needed: int | None = None
+    ended: str | None = None
+    ended_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a candidate. `word` is the verdict on it as a whole."""
+
+    action: Action
+    word: Word
+    reason: str
+
+
+def word_of(found: Measured) -> Word:
+    """The two verdicts as one: worse on either is worse, better on one and no worse than equivalent on the other better."""
+    words = {found.seconds, found.valid_answers}
+    if found.ended is not None or found.stopped_by:
+        return "inconclusive"
+    if "worse" in words:
+        return "worse"
+    if None in words or "inconclusive" in words:
+        return "inconclusive"
+    return "better" if "better" in words else "equivalent"
+
+
+def decide(found: Measured, promote_on: Collection[str], tries: int, most_tries: int = MOST_TRIES) -> Decision:
+    """What becomes of a candidate after a session. `tries` are the sessions that settled nothing, this one included.
+
+    A `better` one is promoted under every policy: whoever takes an equivalent one takes a better one.
+    """
+    word = word_of(found)
+    if found.ended_by == "canary":
+        return Decision("reject", "worse", f"its canary failed: {found.ended}")
+    if word == "worse":
+        return Decision("reject", word, f"worse than current: {_both(found)}")
+    if word == "better" or word in promote_on:
+        return Decision("promote", word, _both(found))
+    if word == "equivalent":
+        return Decision("reject", word, f"{_both(found)}; automation.promote_on asks for {', '.join(promote_on)}")
+    again = (
+        f"the next automatic benchmark measures it again ({tries} of {most_tries} tries)"
+        if tries < most_tries
+        else f"{tries} tries settled nothing, so it waits for a person: `llama-assets promote` or `reject`"
+    )
+    return Decision("wait", word, f"{_undecided(found)}; {again}")
+
+
+def is_due(tries: int, automatic: bool, most_tries: int = MOST_TRIES) -> bool:
+    """Whether a candidate is measured once more; a person's benchmark always does."""
+    return not automatic or tries < most_tries
+
+
+def _both(found: Measured) -> str:
+    return f"{found.seconds} on seconds, {found.valid_answers} on valid answers"
+
+
+def _undecided(found: Measured) -> str:
+    if found.ended is not None:
+        return f"its arm was given up: {found.ended}"
+    if found.stopped_by:
+        return f"these rows allow no decision ({', '.join(found.stopped_by)})"
+    if None in (found.seconds, found.valid_answers):
+        return "it could not be compared with what is current"
+    needed = f"; about {found.photos_needed} photos would settle it" if found.photos_needed else ""
+    return f"{_both(found)}{needed}"
+
+
+# --- quarantine -------------------------------------------------------------------------------------------------------
+def loading_key(fingerprint: str, model: Model, engine: Engine, image: str | None) -> str:
+    """What a failed load is a fact about: these files, told to the engine in this way, by this image.
+
+    Another fingerprint, argument or image is another key, and so free again.
+    """
+    told = [fingerprint, model.context, model.arguments, engine.arguments, engine.gpu_layers, engine.kind, image]
+    return f"{fingerprint[:12]}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
+
+
+def is_quarantined(failures: Sequence[object], after: int) -> bool:
+    """Whether that many sessions in a row, without one good load between them, keep it from being served."""
+    return len(failures) >= after

@@ -1,0 +1,57 @@
+"""A candidate for a model is compared with that model as it is now, whatever the session's incumbent is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llama_assets.verdict import judge, render_html, render_markdown, render_text, verdict_png
+
+from .sessions import Recipe, write
+
+CANDIDATE = "second@0123456789ab"
+ARMS = ("incumbent", "second", CANDIDATE)
+
+
+def test_a_candidates_pair_is_against_its_own_model_and_says_so(tmp_path: Path) -> None:
+    folder = write(tmp_path / "s", Recipe(models=ARMS, ratios=(1, 0.6, 0.5)))
+    j = judge(folder)
+    pairs = {(pair.a, pair.b): pair.verdict for pair in j.pairs if pair.metric == "seconds"}
+    assert pairs == {("incumbent", "second"): "better", ("second", CANDIDATE): "better"}
+    pair = j.pair(CANDIDATE, "seconds")
+    assert pair is not None and pair.low is not None and pair.high is not None
+    assert pair.low < 0.5 / 0.6 < pair.high, "0.5 would be against the session's incumbent"
+    valid = j.pair(CANDIDATE, "valid_answers")
+    assert valid is not None and valid.a == "second"
+    said = render_text(j, 200) + render_markdown(j)
+    assert said.count("incumbent, candidates against their own model") == 2
+    assert f"{CANDIDATE} is better than second on seconds" in said
+    assert CANDIDATE in render_html(j, folder) and verdict_png(j)
+
+
+def test_only_arms_compared_with_the_incumbent_are_recommended(tmp_path: Path) -> None:
+    j = judge(write(tmp_path / "s", Recipe(models=ARMS, ratios=(1, 0.6, 0.5))))
+    assert j.recommendation is not None and j.recommendation.model == "second", "not the quicker one, of another pair"
+
+
+def test_a_candidate_of_the_incumbent_itself_is_compared_and_recommended_as_any_arm(tmp_path: Path) -> None:
+    arms = ("incumbent", "incumbent@candidate", "second")
+    j = judge(write(tmp_path / "s", Recipe(models=arms, ratios=(1, 0.7, 1))))
+    assert {pair.a for pair in j.pairs} == {"incumbent"}
+    assert j.recommendation is not None and j.recommendation.model == "incumbent@candidate"
+
+
+def test_an_incumbent_that_is_asked_for_is_compared_with_everything(tmp_path: Path) -> None:
+    j = judge(write(tmp_path / "s", Recipe(models=ARMS)), incumbent="incumbent")
+    assert {pair.a for pair in j.pairs} == {"incumbent"}
+
+
+def test_a_name_with_an_at_sign_whose_model_is_no_arm_is_an_arm_like_any(tmp_path: Path) -> None:
+    j = judge(write(tmp_path / "s", Recipe(models=("incumbent", "other@v2"), ratios=(1, 1))))
+    assert {(pair.a, pair.b) for pair in j.pairs} == {("incumbent", "other@v2")}
+
+
+def test_another_projector_in_a_candidate_is_what_is_tried_and_no_flaw(tmp_path: Path) -> None:
+    folder = write(tmp_path / "s", Recipe(models=ARMS), mmproj={CANDIDATE: "Q8_0"})
+    assert "mixed_mmproj" not in {warned.code for warned in judge(folder).warnings}
+    other = write(tmp_path / "t", Recipe(models=ARMS), mmproj={"second": "Q8_0"})
+    assert "mixed_mmproj" in {warned.code for warned in judge(other).warnings}
