@@ -6,7 +6,8 @@ judges. Steps: prepare everything that needs no card; take the card; ask; give i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from llama_assets.catalog import Catalog
 from llama_assets.store import Published
 from llama_assets.tasks.hold import holder
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked
+from llama_assets.tasks.permission import Permission
 from llama_assets.tasks.verdict import judged_session
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def benchmark_task(work: Work) -> Benchmarked:
 
     Raises:
         PlatformError, PhotosError, QuestionError, GpuError: before anything was asked.
-        SessionHalted: stopped, or the card was asked for.
+        NeverAllowed, LedgerError: an automatic one may not have the card.
+        SessionHalted: stopped, the card was asked for, or automation's window closed.
     """
     from llama_assets.bench import photos, session
     from llama_assets.bench.plan import mirrored_plan
@@ -49,6 +52,8 @@ def benchmark_task(work: Work) -> Benchmarked:
     request = Benchmark.model_validate(work.task.request)
     catalog, platform, spec = request.catalog, work.platform, request.catalog.benchmark
     question = Question.from_json(request.question)
+    permission = Permission.of(work, catalog, request.automatic)
+    permission.wait(_purpose(model.id for model in catalog.models))
     current, failed = _verified(work, catalog)
     if not current:
         return Benchmarked(session="", arms=failed, verdict=None)
@@ -68,7 +73,7 @@ def benchmark_task(work: Work) -> Benchmarked:
         if outcome.complete:  # killed between the last answer and the verdict: no card is needed for the rest
             session.finish(outcome, None, None, work.say)
         else:
-            outcome = _under_the_lease(work, catalog, comparison, outcome.folder, list(current.values()))
+            outcome = _under_the_lease(work, permission, comparison, outcome.folder, list(current.values()))
     if outcome.halted:
         raise SessionHalted(outcome)
     judged = judged_session(outcome.folder) if outcome.rows else None
@@ -112,24 +117,30 @@ def _verified(work: Work, catalog: Catalog) -> tuple[dict[str, Published], dict[
 
 
 def _under_the_lease(
-    work: Work, catalog: Catalog, comparison: Comparison, folder: Path, current: Sequence[Published]
+    work: Work, permission: Permission, comparison: Comparison, folder: Path, current: Sequence[Published]
 ) -> Outcome:
     from llama_assets.bench import session
     from llama_assets.bench.turns import Holding
     from llama_assets.engine import Served
 
-    lease = work.platform.lease(catalog)
+    catalog = permission.catalog
+    lease = permission.over(work.platform.lease(catalog))
     served = [Served(catalog.model(p.model), p.fingerprint, p.model_file, p.mmproj_file) for p in current]
-    purpose = f"benchmark of {', '.join(comparison.plan.arms)}"
     with work.stop.gentle() as stopped:
         with (
-            lease.take(holder(), purpose, work.say) as held,
+            lease.take(holder(), _purpose(comparison.plan.arms), work.say) as held,
             work.platform.engine(catalog, served, folder / "engine", held.still_held, work.say) as engine,
         ):
             holding = Holding(held.token, held.still_held)
             outcome = session.run(folder, comparison, engine, holding, work.say, stopped)
+            if outcome.halted and held.over:
+                outcome = replace(outcome, halted=held.over)
         session.finish(outcome, held.seconds, dict(held.record.tenants), work.say)
     return outcome
+
+
+def _purpose(models: Iterable[str]) -> str:
+    return f"benchmark of {', '.join(models)}"
 
 
 def _arm(catalog: Catalog, published: Published) -> Arm:

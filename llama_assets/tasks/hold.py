@@ -16,6 +16,7 @@ from typing import Literal
 
 from llama_assets.gpu import Lease
 from llama_assets.tasks.messages import Held, Hold, Previewed
+from llama_assets.tasks.permission import Permission, Permitted
 from llama_assets.tasks.stopping import Stop
 from llama_assets.tasks.work import Work
 
@@ -30,8 +31,9 @@ def hold_task(work: Work) -> Held | Previewed:
     lease = work.platform.lease(request.catalog)
     if request.dry_run:
         return previewed(lease, work.say)
+    written_down = Permission.of(work, request.catalog, automatic=False).over(lease)
     with work.stop.gentle() as stopped:
-        return _hold(lease, request.minutes, work.say, stopped)
+        return _hold(written_down, request.minutes, work.say, stopped)
 
 
 def hold(lease: Lease, minutes: float, say: Callable[[str], None]) -> Held:
@@ -56,7 +58,7 @@ def previewed(lease: Lease, say: Callable[[str], None]) -> Previewed:
     )
 
 
-def _hold(lease: Lease, minutes: float, say: Callable[[str], None], stopped: threading.Event) -> Held:
+def _hold(lease: Lease | Permitted, minutes: float, say: Callable[[str], None], stopped: threading.Event) -> Held:
     with lease.take(holder(), f"hold for {minutes:g} min", say) as held:
         end = time.monotonic() + minutes * 60
         ended_by: Literal["time", "release", "signal", "lost", "changed"] = "time"

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from llama_assets.catalog import Catalog, Model
 from llama_assets.launch import TaskKind
 
+AUTOMATIC_WAIT_S = 49 * 3600.0
+"""Rules repeat daily: within two local days (one may have 25 hours) the longest window there is has begun."""
+
 
 class Message(BaseModel):
     """JSON of a known shape; a key that nobody expects is an error, because both sides are the same version."""
@@ -68,6 +71,11 @@ class Benchmark(Request):
     catalog: Catalog
     question: dict[str, Any]
     automatic: bool = False
+
+    @property
+    def deadline_s(self) -> float | None:
+        """An automatic one may wait for its hours and minutes: two days at most, before the six hours of any task."""
+        return AUTOMATIC_WAIT_S + 6 * 3600 if self.automatic else None
 
 
 class Judge(Request):
