@@ -7,19 +7,22 @@ use is handed to gc.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 
 from llama_assets.store import verify as _verify
 from llama_assets.store.blobs import Blobs, BlobWriter, Part, StoreLimits
 from llama_assets.store.errors import (
+    AlreadyCurrent,
     BadHeader,
     BadSet,
     Busy,
     Damaged,
     NoSpace,
     NotPublished,
+    NoWayBack,
     Refused,
     StoreError,
     Unusable,
@@ -28,6 +31,7 @@ from llama_assets.store.errors import (
 )
 from llama_assets.store.gc import Garbage, Item, Plan
 from llama_assets.store.header import Fit
+from llama_assets.store.lists import Lists
 from llama_assets.store.locks import Locks
 from llama_assets.store.promote import Current
 from llama_assets.store.publish import STEPS, Facts, Published, Sets
@@ -35,6 +39,7 @@ from llama_assets.store.verify import Fault
 
 __all__ = [
     "STEPS",
+    "AlreadyCurrent",
     "BadHeader",
     "BadSet",
     "BlobWriter",
@@ -45,6 +50,7 @@ __all__ = [
     "Fit",
     "Item",
     "NoSpace",
+    "NoWayBack",
     "NotPublished",
     "Part",
     "Plan",
@@ -64,19 +70,21 @@ _DEFAULTS = StoreLimits()
 class Store:
     """The volume at `root`. Opening it touches nothing; folders are made when something is written.
 
-    `at` is called with each of STEPS once it is durable; a test kills the process there.
+    `at` is called with each of STEPS once it is durable, and with "removed" for each thing that gc took; a test kills
+    the process there.
     """
 
     def __init__(self, root: Path, limits: StoreLimits = _DEFAULTS, at: Callable[[str], None] = lambda _: None) -> None:
         self.root, self.limits = root.absolute(), limits
-        locks = Locks(self.root, limits.look_every_s)
+        self._locks = locks = Locks(self.root, limits.look_every_s)
         self._blobs = Blobs(self.root, locks, limits, at)
         self._sets = Sets(self.root, self._blobs, locks, limits, at)
-        self._current = Current(self._sets, self._blobs, at)
-        self._garbage = Garbage(self._blobs, self._sets, self._current, locks, limits)
+        self._lists = Lists(self._sets)
+        self._current = Current(self._sets, self._blobs, self._lists, at)
+        self._garbage = Garbage(self._blobs, self._sets, self._current, self._lists, locks, limits, at)
 
     def has(self, sha256: str, size: int) -> bool:
-        """Whether the whole blob of `size` bytes is here. Nothing is read."""
+        """Whether the whole blob of `size` bytes is here and not known to be damaged. Nothing is read."""
         return self._blobs.has(sha256, size)
 
     def arrived(self, part: Part) -> int:
@@ -115,6 +123,17 @@ class Store:
         """A published set. Raises NotPublished, Damaged."""
         return self._sets.load(model, fingerprint)
 
+    def find(self, model: str, beginning: str) -> str:
+        """The one published fingerprint that begins so, six characters or more. Raises NotPublished."""
+        found = [name for name in self.sets(model) if name == beginning or name.startswith(beginning)]
+        if len(found) != 1 or (len(beginning) < 6 and found != [beginning]):
+            raise NotPublished(model, beginning, self.sets(model))
+        return found[0]
+
+    def models(self) -> list[str]:
+        """Every model that has anything here."""
+        return self._sets.models()
+
     def sets(self, model: str) -> list[str]:
         """Every published fingerprint of a model."""
         return self._sets.names(model)
@@ -127,9 +146,21 @@ class Store:
         """
         return self._current.promote(model, fingerprint)
 
-    def rollback(self, model: str, why: str = "rolled back") -> Published:
-        """Refuse what is current and make previous current again. Raises NotPublished, Refused, Busy, Unusable."""
-        return self._current.rollback(model, why)
+    def rollback(self, model: str, why: str = "rolled back", to: str | None = None) -> Published:
+        """Refuse what is current and make current what `way_back` says, in one turn. Else nothing is written.
+
+        Raises:
+            NotPublished, NoWayBack, AlreadyCurrent, Refused, Damaged, Busy, Unusable
+        """
+        return self._current.rollback(model, why, to)
+
+    def way_back(self, model: str, to: str | None = None) -> Published:
+        """What a rollback would serve: `to`, else previous, else the newest promoted before that may be served.
+
+        Raises:
+            NotPublished, NoWayBack, AlreadyCurrent, Refused, Damaged
+        """
+        return self._current.way_back(model, to)
 
     def current(self, model: str) -> Published | None:
         """What is served, or would be; None before the first promotion. Raises Damaged."""
@@ -155,13 +186,40 @@ class Store:
         """Fingerprint -> why it is refused."""
         return self._current.refused(model)
 
+    def pin(self, model: str, fingerprint: str, why: str = "") -> None:
+        """Keep a published set, whatever becomes of it, until `unpin`. Raises NotPublished, Damaged, Busy, Unusable."""
+        with self._sets.locked():
+            self._sets.load(model, fingerprint)
+            self._lists.put("pinned", model, fingerprint, why)
+
+    def unpin(self, model: str, fingerprint: str) -> bool:
+        """Whether it was pinned; it is not any more. Raises Busy, Unusable."""
+        with self._sets.locked():
+            return self._lists.drop("pinned", model, fingerprint)
+
+    def pinned(self, model: str) -> dict[str, str]:
+        """Fingerprint -> why it is pinned."""
+        return self._lists.read("pinned", model)
+
+    def standing(self, model: str, in_use: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[str, ...]]:
+        """Fingerprint -> why it stays: current, previous, the way back, candidate, pinned, in use. Raises Damaged."""
+        return self._garbage.standing(model, in_use)
+
     def verify(self, model: str, tick: Callable[[int], None] = lambda _: None) -> list[Fault]:
-        """Read every file of `current` again and hash it. Empty is good.
+        """Read every file of `current` again and hash it. Empty is good; a damaged blob is from then on not here.
 
         Raises:
             NotPublished: the model has no current set.
         """
-        return _verify.verify(self._blobs, self._served(model), tick)
+        return _verify.verify(self._blobs, self._locks, self._served(model), tick)
+
+    def missing(self, published: Published) -> tuple[Part, ...]:
+        """Parts of a set that are gone, have another size, or are known to be damaged. Nothing is read."""
+        return tuple(part for part in published.parts if not self.has(part.sha256, part.size))
+
+    def free(self) -> int:
+        """Bytes that may still be written on the volume. Raises Unusable."""
+        return self._blobs.free()
 
     def read_headers(self, model: str, context: int | None = None) -> Facts:
         """What the headers of `current` say now; quick, the tensors are not read.
@@ -176,8 +234,8 @@ class Store:
         """Ask the kernel to read `current` into memory; returns the bytes asked for. Raises NotPublished."""
         return _verify.warm(self._blobs, self._served(model))
 
-    def plan_gc(self, in_use: Collection[str] = ()) -> Plan:
-        """What may go. `in_use` are the fingerprints a running engine serves. Raises Damaged."""
+    def plan_gc(self, in_use: Mapping[str, str] | Collection[str] = ()) -> Plan:
+        """What may go. `in_use` are the fingerprints that are served, with who does it, if known. Raises Damaged."""
         return self._garbage.plan(in_use)
 
     def gc(self, plan: Plan) -> Plan:

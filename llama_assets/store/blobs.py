@@ -1,7 +1,12 @@
 """Blobs: files named by the sha256 of what is in them, so that a name is a proof.
 
 Here: writing one (`<sha256>.part`, hashed on the way, resumed, renamed when right), one writer per blob, room on the
-volume. Not here: where bytes come from (`hub`), which blobs make up a model (`publish`), what may go (`gc`).
+volume, and the note that a blob is not what its name says any more. Not here: where bytes come from (`hub`), which
+blobs make up a model (`publish`), finding damage (`verify`), what may go (`gc`).
+
+A damaged blob stays where it is, with a note `<sha256>.damaged` beside it: an engine that has it open, or loads it
+again, goes on as well as it can, and for everybody else it is not here. The next writer fetches it whole, its rename
+puts the right bytes in place, and then the note goes. A note too many, left by a kill, costs one fetch.
 """
 
 from __future__ import annotations
@@ -60,9 +65,38 @@ class Blobs:
         """Where its bytes are while they arrive."""
         return self.folder / f"{sha256}.part"
 
+    def damage_path(self, sha256: str) -> Path:
+        """Where it is noted that the blob is damaged."""
+        return self.folder / f"{sha256}.damaged"
+
     def has(self, sha256: str, size: int) -> bool:
-        """Whether the whole blob is here. It got its name only after its sha256 was right; nothing is read."""
-        return _size(self.path(sha256)) == size
+        """Whether the whole blob is here, and not known to be damaged. It got its name only after its sha256 was
+        right; nothing is read.
+        """  # fmt: skip
+        return _size(self.path(sha256)) == size and not self.damage_path(sha256).exists()
+
+    def note_damage(self, sha256: str, says: str) -> None:
+        """From now on the blob is not here, for whoever asks `has`. Raises Unusable."""
+        path = self.damage_path(sha256)
+        try:
+            with path.open("w", encoding="utf-8") as file:
+                file.write(f"{says}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
+        except OSError as error:
+            raise Unusable(path, error.strerror or str(error)) from error
+
+    def forget_damage(self, sha256: str) -> None:
+        """Its bytes are right. Raises Unusable."""
+        path = self.damage_path(sha256)
+        try:
+            path.unlink()
+            sync_folder(path.parent)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise Unusable(path, error.strerror or str(error)) from error
 
     def arrived(self, part: Part) -> int:
         """Bytes of this part that are here already, whole or not."""
@@ -112,7 +146,7 @@ class BlobWriter:
     """One blob being written: `have` bytes arrived in order, the next is asked for; `whole` once it has its name."""
 
     def __init__(self, blobs: Blobs, part: Part, name: str, block_bytes: int, at: Callable[[str], None]) -> None:
-        self.part, self._name = part, name
+        self.part, self._name, self._blobs = part, name, blobs
         self.path, self._part_path = blobs.path(part.sha256), blobs.part_path(part.sha256)
         self._at = at
         self._file: int | None = None
@@ -175,6 +209,7 @@ class BlobWriter:
             self._at("blob verified")
             self._part_path.replace(self.path)
             sync_folder(self.path.parent)
+        self._blobs.forget_damage(self.part.sha256)
         self.whole = True
         self.close()
         self._at("blob named")

@@ -8,14 +8,16 @@ StoreError
 ├── Busy          another process holds a blob or the store for too long
 ├── NotPublished  a fingerprint, or a model, has no published set here
 ├── Refused       a fingerprint that was rejected or rolled back may not be promoted
-├── Damaged       the store's own records cannot be read
+├── NoWayBack     nothing but the current set may be served
+├── AlreadyCurrent  a rollback to what is current
+├── Damaged       a record of the store cannot be read, or a blob is not what it was
 └── Unusable      the volume cannot be written or cannot lock
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -138,6 +140,34 @@ class Refused(StoreError):
         return (
             f"{self.model} {self.fingerprint} is refused ({self.why}) and is not promoted; allow it first to promote it"
         )
+
+
+@dataclass(eq=False)
+class NoWayBack(StoreError):
+    """A rollback that has nowhere to go. `obstacles`: earlier fingerprints that are here, and why they may not be."""
+
+    model: str
+    current: str
+    obstacles: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        here = "; ".join(f"{name[:12]} is {why}" for name, why in self.obstacles.items())
+        return (
+            f"{self.model}: nothing to go back to from {self.current[:12]}, which stays current: "
+            f"{here or 'no earlier verified fingerprint is here'}. `llama-assets store list` shows what is; "
+            f"an earlier commit as `revision` in the catalog and gguf/{self.model} bring another"
+        )
+
+
+@dataclass(eq=False)
+class AlreadyCurrent(StoreError):
+    """A rollback to where we are."""
+
+    model: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.fingerprint[:12]} is current already; nothing is rolled back and nothing refused"
 
 
 @dataclass(eq=False)

@@ -61,12 +61,13 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """A parsed header. `meta` holds scalars and strings; arrays are walked over."""
+    """A parsed header. `meta` holds scalars and strings; arrays are walked over, `arrays` says from where to where."""
 
     version: int
     meta: Mapping[str, Value]
     tensors: tuple[Tensor, ...]
     data_offset: int
+    arrays: Mapping[str, tuple[int, int]]
 
     def number(self, key: str) -> int | None:
         """The whole number under `key`; `{arch}` stands for the architecture. None if the header does not say."""
@@ -205,16 +206,19 @@ def parse(file: BinaryIO, name: str) -> Header:
     if max(tensors, keys) > _MOST:
         raise BadHeader(name, f"its counts are damaged: {tensors} tensors, {keys} keys")
     meta: dict[str, Value] = {}
+    arrays: dict[str, tuple[int, int]] = {}
     for _ in range(keys):
-        key = window.string()
-        value = window.value(window.number("I"))
-        if value is not None:
+        key, kind, began = window.string(), window.number("I"), window.at
+        value = window.value(kind)
+        if value is None:
+            arrays[key] = began, window.at
+        else:
             meta[key] = value
     infos = tuple(_tensor(window) for _ in range(tensors))
     alignment = meta.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise BadHeader(name, f"general.alignment is {alignment!r}")
-    return Header(version, meta, infos, -(-window.at // alignment) * alignment)
+    return Header(version, meta, infos, -(-window.at // alignment) * alignment, arrays)
 
 
 def _tensor(window: _Window) -> Tensor:

@@ -1,45 +1,37 @@
-"""Which published set is current: steps 7 and 8 of the order of writes in `publish`, and what may not be promoted.
+"""Which published set is current: steps 7 and 8 of the order of writes in `publish`, and the way back.
 
-Here: `current`, `promotions.json` (what replaced what), `refused`, going back. Not here: when to promote (`policy`).
+Here: `current`, `promotions.json` (what replaced what), refusing, going back. Not here: when to promote (`policy`).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llama_assets.store.blobs import Blobs
-from llama_assets.store.errors import Damaged, NotPublished, Refused
-from llama_assets.store.folders import make_folder, sync_folder
+from llama_assets.store.errors import AlreadyCurrent, Damaged, NotPublished, NoWayBack, Refused
+from llama_assets.store.folders import sync_folder
+from llama_assets.store.lists import Lists
 from llama_assets.store.publish import Published, Sets, replace_text, writing
 
 
 class Current:
-    """`<root>/models/*/current` and the two records beside it."""
+    """`<root>/models/*/current` and the record of promotions beside it."""
 
-    def __init__(self, sets: Sets, blobs: Blobs, at: Callable[[str], None]) -> None:
-        self._sets, self._blobs, self._at = sets, blobs, at
+    def __init__(self, sets: Sets, blobs: Blobs, lists: Lists, at: Callable[[str], None]) -> None:
+        self._sets, self._blobs, self._lists, self._at = sets, blobs, lists, at
 
     def promote(self, model: str, fingerprint: str) -> Published:
         """Make a published set current. Readers of the old one are undisturbed; it stays as `previous`.
 
         Raises:
-            NotPublished: there is no such set. Refused: it was rejected or rolled back. Damaged: a blob is gone.
+            NotPublished: there is no such set. Refused: it was rejected or rolled back. Damaged: a blob is not whole.
             Busy, Unusable
         """
         with self._sets.locked():
-            published = self._sets.load(model, fingerprint)
-            if (why := self.refused(model).get(fingerprint)) is not None:
-                raise Refused(model, fingerprint, why)
-            for part in published.parts:
-                if not self._blobs.has(part.sha256, part.size):
-                    raise Damaged(self._blobs.path(part.sha256), "is gone", f"materialize gguf/{model} again")
-            before = self.name(model)
-            if before != fingerprint:
-                self._move(model, fingerprint, before)
-        return published
+            return self._promote(self._promotable(model, fingerprint))
 
     def current(self, model: str) -> Published | None:
         """What is served, or would be; None before the first promotion. Raises Damaged."""
@@ -75,42 +67,82 @@ class Current:
 
     def refuse(self, model: str, fingerprint: str, why: str) -> None:
         """List a fingerprint as never to be promoted by automation. It may be one that was never here."""
-        folder = self._sets.path(model, fingerprint).parent
         with self._sets.locked():
-            make_folder(folder)
-            self._write_refused(model, {**self.refused(model), fingerprint: why})
+            self._lists.put("refused", model, fingerprint, why)
 
     def allow(self, model: str, fingerprint: str) -> None:
         """Take a fingerprint off the list, by a person's wish."""
         with self._sets.locked():
-            refused = self.refused(model)
-            if refused.pop(fingerprint, None) is not None:
-                self._write_refused(model, refused)
+            self._lists.drop("refused", model, fingerprint)
 
     def refused(self, model: str) -> dict[str, str]:
-        """Fingerprint -> why it is refused: a line each in the file `refused`."""
-        try:
-            text = (self._sets.folder / model / "refused").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return {}
-        return {name: why for name, _, why in (line.partition(" ") for line in text.splitlines()) if name}
+        """Fingerprint -> why it is refused."""
+        return self._lists.read("refused", model)
 
-    def rollback(self, model: str, why: str) -> Published:
-        """Refuse what is current and promote what it replaced.
+    def rollback(self, model: str, why: str, to: str | None) -> Published:
+        """Refuse what is current and promote what `way_back` says.
 
         The refusal is written first: killed in between, the bad set is still current but nothing promotes it again,
-        and the next rollback ends the work.
+        and the next rollback ends the work. Where there is no way back nothing is written.
 
         Raises:
-            NotPublished: nothing to go back to. Refused: that one was refused, too.
+            NotPublished, NoWayBack, AlreadyCurrent, Refused, Damaged
         """
-        current, before = self.name(model), self.previous_name(model)
+        with self._sets.locked():
+            back = self.way_back(model, to)
+            current = self.name(model)
+            assert current is not None, "a way back begins at a current set"
+            self._lists.put("refused", model, current, why)
+            return self._promote(back)
+
+    def way_back(self, model: str, to: str | None = None) -> Published:
+        """What a rollback would make current: `to`, else what current replaced, else the newest set promoted before
+        that is whole and not refused.
+
+        Raises:
+            NotPublished: the model has no current set, or none named `to`. NoWayBack: nothing else may be served.
+            AlreadyCurrent, Refused, Damaged: `to` is current, is refused, or is not whole.
+        """  # fmt: skip
+        current = self.name(model)
         if current is None:
             raise NotPublished(model)
-        if before is None:
-            raise NotPublished(model, "before the current one", self._sets.names(model))
-        self.refuse(model, current, why)
-        return self.promote(model, before)
+        if to == current:
+            raise AlreadyCurrent(model, current)
+        if to is not None:
+            return self._promotable(model, to)
+        obstacles: dict[str, str] = {}
+        for name in dict.fromkeys(self._earlier(model)):
+            if name == current:
+                continue
+            try:
+                return self._promotable(model, name)
+            except NotPublished:
+                continue
+            except (Refused, Damaged) as error:
+                obstacles[name] = f"refused: {error.why}" if isinstance(error, Refused) else "damaged"
+        raise NoWayBack(model, current, obstacles)
+
+    def _earlier(self, model: str) -> Iterator[str]:
+        """What was current before, latest first. A note whose promotion was killed names what was current, too."""
+        for note in reversed(self._notes(model)):
+            if note["after"]:
+                yield note["after"]
+
+    def _promotable(self, model: str, fingerprint: str) -> Published:
+        published = self._sets.load(model, fingerprint)
+        if (why := self.refused(model).get(fingerprint)) is not None:
+            raise Refused(model, fingerprint, why)
+        for part in published.parts:
+            if not self._blobs.has(part.sha256, part.size):
+                problem = "is damaged" if self._blobs.path(part.sha256).exists() else "is gone"
+                raise Damaged(self._blobs.path(part.sha256), problem, f"materialize gguf/{model} again")
+        return published
+
+    def _promote(self, published: Published) -> Published:
+        before = self.name(published.model)
+        if before != published.fingerprint:
+            self._move(published.model, published.fingerprint, before)
+        return published
 
     def _move(self, model: str, fingerprint: str, before: str | None) -> None:
         folder = self._sets.folder / model
@@ -135,10 +167,3 @@ class Current:
         except (ValueError, KeyError, TypeError) as error:
             way_out = "remove it: only which set came before `current` is forgotten"
             raise Damaged(path, f"cannot be read ({error!r})", way_out) from error
-
-    def _write_refused(self, model: str, refused: dict[str, str]) -> None:
-        folder = self._sets.folder / model
-        with writing(folder):
-            replace_text(
-                folder / "refused", "".join(f"{name} {' '.join(why.split())}\n" for name, why in refused.items())
-            )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_assets.store import Part, Plan, Store, StoreLimits
+from llama_assets.store import AlreadyCurrent, NotPublished, Part, Plan, Refused, Store, StoreLimits
 from tests.store.pairs import as_part, fingerprint, model_gguf, published
 
 LIMITS = StoreLimits(look_every_s=0.01, store_wait_s=5.0, abandoned_s=3600.0)
@@ -71,6 +71,72 @@ def test_after_a_rollback_the_set_that_was_rolled_back_stays_as_previous(store: 
     store.promote("m", bad)
     store.rollback("m")
     assert kept(store.plan_gc()) == {good: "current", bad: "previous"}
+
+
+def test_where_the_next_rollback_would_lead_stays_too(store: Store, tmp_path: Path) -> None:
+    """After a rollback previous is the refused set; the way back from here is the one before."""
+    first, second, third = (published(store, tmp_path, seed=seed) for seed in (1, 2, 3))
+    for name in (first, second, third):
+        store.promote("m", name)
+    store.rollback("m")
+    assert kept(store.plan_gc()) == {first: "the way back", second: "current", third: "previous"}
+    store.gc(store.plan_gc())
+    assert store.rollback("m").fingerprint == first
+    assert set(store.refused("m")) == {second, third}
+
+
+def test_a_rollback_to_a_named_set_refuses_only_what_was_current(store: Store, tmp_path: Path) -> None:
+    first, second, third = (published(store, tmp_path, seed=seed) for seed in (1, 2, 3))
+    for name in (first, second, third):
+        store.promote("m", name)
+    assert store.rollback("m", "slow", to=first).fingerprint == first
+    assert store.refused("m") == {third: "slow"}
+    with pytest.raises(AlreadyCurrent):
+        store.rollback("m", to=first)
+    with pytest.raises(Refused):
+        store.rollback("m", to=third)
+    assert store.refused("m") == {third: "slow"}
+
+
+def test_a_pinned_set_stays_and_says_why_until_it_is_unpinned(store: Store, tmp_path: Path) -> None:
+    names = [published(store, tmp_path, seed=seed) for seed in range(4)]
+    for name in names:
+        store.promote("m", name)
+    store.pin("m", names[0], "the one of the\nholidays")
+    store.refuse("m", names[0])
+    assert kept(store.plan_gc())[names[0]] == "pinned (the one of the holidays)"
+    store.gc(store.plan_gc())
+    assert store.sets("m") == sorted({names[0], *names[2:]})
+    assert Store(store.root).pinned("m") == {names[0]: "the one of the holidays"}
+    assert store.unpin("m", names[0]) and not store.unpin("m", names[0])
+    assert ("set", names[0]) in gone(store.plan_gc())
+
+
+def test_what_is_pinned_between_plan_and_gc_stays(store: Store, tmp_path: Path) -> None:
+    names = [published(store, tmp_path, seed=seed) for seed in range(4)]
+    for name in names:
+        store.promote("m", name)
+    plan = store.plan_gc()
+    store.pin("m", names[1])
+    assert {name for kind, name in gone(store.gc(plan)) if kind == "set"} == {names[0]}
+
+
+def test_a_pin_is_for_what_is_here(store: Store, tmp_path: Path) -> None:
+    name = published(store, tmp_path)
+    with pytest.raises(NotPublished, match=name):
+        store.pin("m", fingerprint("nothing"))
+    assert store.find("m", name[:6]) == name
+    for beginning in (name[:5], "abcdef", ""):
+        with pytest.raises(NotPublished):
+            store.find("m", beginning)
+
+
+def test_who_uses_a_set_is_said(store: Store, tmp_path: Path) -> None:
+    names = [published(store, tmp_path, seed=seed) for seed in range(3)]
+    for name in names:
+        store.promote("m", name)
+    assert kept(store.plan_gc({names[0]: "session 7"}))[names[0]] == "in use by session 7"
+    assert store.standing("m", {names[2]: "the engine"})[names[2]] == ("current", "in use by the engine")
 
 
 def test_models_do_not_take_each_others_blobs(store: Store, tmp_path: Path) -> None:

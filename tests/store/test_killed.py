@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_assets.store import STEPS, Part, Store
+from llama_assets.store import STEPS, NoWayBack, Part, Store, StoreLimits
 from tests.store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf, published, put
 
 KILLED = """
@@ -78,7 +78,8 @@ def test_a_store_killed_after_any_step_is_right_and_is_gone_on_with(tmp_path: Pa
     assert left == []
 
 
-def test_a_rollback_killed_half_way_is_ended_by_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["promotion noted", "promoted"])
+def test_a_rollback_killed_between_its_writes_is_ended_by_the_next(tmp_path: Path, step: str) -> None:
     store = Store(tmp_path / "store")
     good, bad = (published(store, tmp_path, seed=seed) for seed in (1, 2))
     store.promote("m", good)
@@ -86,13 +87,40 @@ def test_a_rollback_killed_half_way_is_ended_by_the_next(tmp_path: Path) -> None
     pid = os.fork()
     if pid == 0:
 
-        def at(step: str) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
+        def at(reached: str) -> None:
+            if reached == step:
+                os.kill(os.getpid(), signal.SIGKILL)
 
         Store(store.root, at=at).rollback("m")
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
-    assert bad in store.refused("m")
-    assert store.rollback("m").fingerprint == good
+    assert store.refused("m") == {bad: "rolled back"}, "written first: nothing promotes it again"
+    assert store.verify("m") == []
+    now = store.current("m")
+    assert now is not None and now.fingerprint == (good if step == "promoted" else bad)
+    if step == "promoted":
+        with pytest.raises(NoWayBack):
+            store.rollback("m")
+    else:
+        assert store.rollback("m").fingerprint == good
+    assert store.refused("m") == {bad: "rolled back"}
+
+
+def test_gc_killed_after_anything_it_took_leaves_whole_sets_and_is_ended_by_the_next(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", StoreLimits(abandoned_s=0))  # else the blob of a set that went waits for a day
+    names = [published(store, tmp_path, seed=seed) for seed in range(4)]
+    for name in names:
+        store.promote("m", name)
+    wanted = {item.path for item in store.plan_gc().remove}
+    for left in range(len(wanted) - 1, -1, -1):
+        pid = os.fork()
+        if pid == 0:
+            killed = Store(store.root, store.limits, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+            killed.gc(killed.plan_gc())
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        for name in store.sets("m"):
+            assert store.missing(store.get("m", name)) == ()
+        assert len(store.plan_gc().remove) == left
+    assert store.sets("m") == sorted(names[2:]) and not any(path.exists() for path in wanted)
 
 
 def test_locks_are_free_after_a_kill(tmp_path: Path) -> None:

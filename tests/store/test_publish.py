@@ -11,6 +11,7 @@ from llama_assets.store import (
     BadSet,
     Damaged,
     NotPublished,
+    NoWayBack,
     Part,
     Refused,
     Store,
@@ -176,15 +177,17 @@ def test_rolling_back_refuses_the_bad_one_and_ends_where_it_was(store: Store, tm
     with pytest.raises(NotPublished, match="no verified file of m is here"):
         store.rollback("m")
     store.promote("m", good)
-    with pytest.raises(NotPublished, match="before the current one"):
+    with pytest.raises(NoWayBack, match="no earlier verified fingerprint is here"):
         store.rollback("m")
+    assert store.refused("m") == {}, "nothing is written where there is no way back"
     store.promote("m", bad)
     assert store.rollback("m", "answers nonsense").fingerprint == good
     current = store.current("m")
     assert current is not None and current.fingerprint == good
     assert store.refused("m") == {bad: "answers nonsense"}
-    with pytest.raises(Refused):
+    with pytest.raises(NoWayBack, match=f"{bad[:12]} is refused: answers nonsense"):
         store.rollback("m")  # the way back from good leads to bad
+    assert store.refused("m") == {bad: "answers nonsense"}
 
 
 def test_a_set_damaged_from_outside_is_told_and_built_again(store: Store, tmp_path: Path) -> None:
