@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     alert_format: Literal["slack", "ntfy"] = Field(
         "slack", description="how a message to LLAMA_ASSETS_ALERT_URL is written"
     )
+    ui_url: Address | None = Field(None, description="where the Dagster UI is seen, for links in what is told")
+    plain_http_registry: str | None = Field(
+        None,
+        pattern=r"^[^\s/@]+$",
+        description="host[:port] of a container registry without TLS, for the engine's image",
+    )
     engine_url: Address | None = Field(None, description="a running llama-swap or llama-server to use")
     llama_swap_bin: Path | None = Field(None, validation_alias="LLAMA_SWAP_BIN", description="a llama-swap binary")
     hf_endpoint: Address = Field(

@@ -1,0 +1,350 @@
+"""What a container registry says about an image: which digest a tag has now, whether a digest is still there.
+
+Comes in: a reference as `docker pull` takes it. Goes out: a digest (`sha256:...`), yes or no, and nothing but these:
+
+    RegistryError
+    |- NotAReference   no image can be named so
+    |- NotThere        404: no such tag, or no such image
+    |- Denied          401 or 403 with a token of anybody's: private, or not there (registries do not tell which)
+    |- NotARegistry    something answers there, but not as a registry does
+    `- Trouble         the same question may be answered later (transient)
+       |- Unreachable  no answer: refused, unknown host, time-out
+       |- RateLimited  429; retry_after_s if the registry said so
+       `- ServerError  5xx
+
+Only manifests are asked for, by HEAD, which Docker Hub does not count as a pull. Nobody's password is used. Not here:
+what follows from an answer (`automation/engine_image.py`). Source: OCI Distribution Specification 1.1, and for tokens
+the CNCF distribution project's "Token Authentication Specification".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.request import parse_http_list, parse_keqv_list
+
+import httpx
+import tenacity
+
+ACCEPT = ", ".join(
+    (
+        "application/vnd.oci.image.index.v1+json",  # the list first: else a registry names one machine's image of it
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    )
+)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+NAME = re.compile(rf"{PART}(?:/{PART})*")
+HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::\d+)?")
+DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
+
+
+@dataclass(frozen=True)
+class RegistryLimits:
+    """The room's numbers. `attempts` counts tries of one request in all."""
+
+    timeout_s: float = 10.0
+    attempts: int = 3
+    first_wait_s: float = 1.0  # doubles with each attempt where the registry does not say how long
+    longest_wait_s: float = 10.0  # a longer Retry-After is not waited for but told
+    manifest_bytes: int = 4 << 20  # what a registry must accept (OCI Distribution, "pushing manifests")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An image's name in full. `tag` and `digest` as written; neither means the tag `latest`."""
+
+    registry: str
+    name: str
+    tag: str | None = None
+    digest: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Reference:
+        """Read `[registry/]name[:tag][@sha256:...]`, by Docker's rules for what is left out.
+
+        Raises:
+            NotAReference: it is none.
+        """
+        before, at, digest = text.partition("@")
+        head, slash, rest = before.partition("/")
+        named = bool(slash) and ("." in head or ":" in head or head == "localhost")
+        registry, path = (head, rest) if named else ("docker.io", before)
+        name, colon, tag = path.partition(":")
+        if registry in DOCKER_HUB:
+            registry, name = "docker.io", name if "/" in name else f"library/{name}"
+        whole = HOST.fullmatch(registry) and NAME.fullmatch(name)
+        good = whole and (not colon or TAG.fullmatch(tag)) and (not at or DIGEST.fullmatch(digest))
+        if not good:
+            raise NotAReference(text)
+        return cls(registry, name, tag or None if colon else None if at else "latest", digest or None)
+
+    @property
+    def by_tag(self) -> Reference:
+        """The same without the digest."""
+        return Reference(self.registry, self.name, self.tag)
+
+    def pinned(self, digest: str) -> Reference:
+        """The same at this digest."""
+        return Reference(self.registry, self.name, self.tag, digest)
+
+    def __str__(self) -> str:
+        tag, digest = f":{self.tag}" if self.tag else "", f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.name}{tag}{digest}"
+
+
+class RegistryError(Exception):
+    """The root. `transient`: may be answered later; `retry_after_s`: how much later, if the registry said."""
+
+    exit_status = 1
+    transient = False
+    retry_after_s: float | None = None
+
+
+class NotAReference(RegistryError):
+    """The text names no image."""
+
+    exit_status = 2
+
+    def __str__(self) -> str:
+        return f"{self.args[0]!r} names no image; write [registry/]name[:tag][@sha256:...], the name in lower case"
+
+
+class Answered(RegistryError):
+    """What `registry` `said` when it was asked for `image`."""
+
+    way_out = ""
+
+    def __init__(self, image: str, registry: str, said: str, retry_after_s: float | None = None) -> None:
+        super().__init__(image, registry, said, retry_after_s)
+        self.image, self.registry, self.said, self.retry_after_s = image, registry, said, retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.image}: {self.registry} {self.said}; {self.way_out}"
+
+
+class NotThere(Answered):
+    """No such image, or no such tag or digest of it."""
+
+    way_out = "correct engine.image of the catalog, or LLAMA_ASSETS_ENGINE_IMAGE"
+
+
+class Denied(Answered):
+    """Anybody's token is not enough."""
+
+    way_out = "it is private or not there, and nothing here has a password for it: look with `docker manifest inspect`"
+
+
+class NotARegistry(Answered):
+    """An answer that no registry gives."""
+
+    way_out = "is the host right? A registry that speaks plain HTTP is named in LLAMA_ASSETS_PLAIN_HTTP_REGISTRY"
+
+
+class Trouble(Answered):
+    """No answer of use; may be over in a moment."""
+
+    transient = True
+
+    @property
+    def way_out(self) -> str:  # type: ignore[override]
+        """When to ask again."""
+        return "ask again later" if self.retry_after_s is None else f"ask again in {self.retry_after_s:.0f} s"
+
+
+class Unreachable(Trouble):
+    """No answer: refused, unknown host, cut, timed out, or it does not end."""
+
+
+class RateLimited(Trouble):
+    """429: too many questions from this address."""
+
+
+class ServerError(Trouble):
+    """5xx, or 408."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, read whole."""
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+
+    @property
+    def said(self) -> str:
+        """The status, and the registry's own words where the body has them (HEAD has none)."""
+        try:
+            errors = json.loads(self.body)["errors"]
+            words = "; ".join(str(error.get("message") or error["code"]) for error in errors)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            words = ""
+        return f"answered {self.status}{f' ({words[:200]})' if words else ''}"
+
+    @property
+    def is_a_page(self) -> bool:
+        """For a browser: what a proxy or a web server in the registry's place sends."""
+        return "text/html" in self.headers.get("Content-Type", "")
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds or a date (RFC 9110, 10.2.3)."""
+        value = self.headers.get("Retry-After", "").strip()
+        if value.isdigit():
+            return float(value)
+        try:
+            return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()) if value else None
+        except (ValueError, TypeError):
+            return None
+
+
+class Registry:
+    """Asks registries. Keeps connections and tokens until it is closed.
+
+    `plain_http` is a `host[:port]` to be asked without TLS; one on this machine always is.
+    """
+
+    def __init__(self, limits: RegistryLimits | None = None, plain_http: str | None = None) -> None:
+        self._limits = limits or RegistryLimits()
+        self._plain_http = plain_http
+        self._tokens: dict[str, str] = {}  # by image: a token is for one name only
+        self._http = httpx.Client(timeout=self._limits.timeout_s, follow_redirects=True)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def digest_of(self, reference: Reference) -> str:
+        """The digest that the tag has now: of the list where the image is one for several machines.
+
+        Raises:
+            NotThere: no such tag.
+            RegistryError: any other child.
+        """
+        image = reference.by_tag
+        told: str = self._manifest("HEAD", image, image.tag or "latest").headers.get("Docker-Content-Digest", "")
+        if DIGEST.fullmatch(told):
+            return told
+        # The header is a SHOULD. Its value is the hash of the manifest's bytes.
+        body = self._manifest("GET", image, image.tag or "latest").body
+        return f"sha256:{hashlib.sha256(body).hexdigest()}"
+
+    def exists(self, reference: Reference) -> bool:
+        """Whether the digest can still be pulled.
+
+        Raises:
+            RegistryError: any child but NotThere.
+        """
+        assert reference.digest
+        try:
+            self._manifest("HEAD", reference, reference.digest)
+        except NotThere:
+            return False
+        return True
+
+    def _manifest(self, method: str, image: Reference, which: str) -> Answer:
+        address = f"{self._address(image.registry)}/v2/{image.name}/manifests/{which}"
+        answer = self._asked(method, address, image, self._headers(image))
+        if answer.status == 401:  # the first 401 says where tokens are given
+            self._tokens[str(image)] = self._token(image, answer)
+            answer = self._asked(method, address, image, self._headers(image))
+        return _judged(image, image.registry, answer)
+
+    def _headers(self, image: Reference) -> dict[str, str]:
+        token = self._tokens.get(str(image))
+        return {"Accept": ACCEPT, **({"Authorization": f"Bearer {token}"} if token else {})}
+
+    def _address(self, registry: str) -> str:
+        if registry in DOCKER_HUB:
+            return "https://registry-1.docker.io"
+        plain = registry == self._plain_http or _on_this_machine(registry)
+        return f"{'http' if plain else 'https'}://{registry}"
+
+    def _asked(self, method: str, address: str, image: Reference, headers: Mapping[str, str]) -> Answer:
+        """One request, tried again while there is hope."""
+        limits, host = self._limits, _host(address)
+
+        def once() -> Answer:
+            try:
+                answer = self._read(method, address, headers)
+            except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
+                said = f"does not answer: {str(error) or type(error).__name__}"
+                raise Unreachable(str(image), host, said) from error
+            if answer.status in (408, 429) or answer.status >= 500:
+                kind = RateLimited if answer.status == 429 else ServerError
+                raise kind(str(image), host, answer.said, answer.retry_after_s)
+            return answer
+
+        def wait(state: tenacity.RetryCallState) -> float:
+            error = state.outcome.exception() if state.outcome else None
+            told = error.retry_after_s if isinstance(error, Trouble) else None
+            return limits.first_wait_s * 2 ** (state.attempt_number - 1) if told is None else told
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(
+                lambda error: isinstance(error, Trouble) and (error.retry_after_s or 0) <= limits.longest_wait_s
+            ),
+            stop=tenacity.stop_after_attempt(limits.attempts),
+            wait=wait,
+            reraise=True,
+        )(once)
+
+    def _read(self, method: str, address: str, headers: Mapping[str, str]) -> Answer:
+        with self._http.stream(method, address, headers=headers) as answer:
+            body = bytearray()
+            for chunk in answer.iter_bytes():
+                body += chunk
+                if len(body) > self._limits.manifest_bytes:
+                    raise httpx.DecodingError("it sends more than a manifest may have")
+            return Answer(answer.status_code, answer.headers, bytes(body))
+
+    def _token(self, image: Reference, refusal: Answer) -> str:
+        scheme, _, rest = refusal.headers.get("WWW-Authenticate", "").partition(" ")
+        asked = parse_keqv_list([part for part in parse_http_list(rest) if "=" in part])
+        realm = asked.get("realm")
+        if scheme.lower() != "bearer" or not realm:
+            raise Denied(str(image), image.registry, f"wants {scheme} credentials" if scheme else refusal.said)
+        query = {"service": asked.get("service", ""), "scope": asked.get("scope", f"repository:{image.name}:pull")}
+        try:
+            address = str(httpx.URL(realm).copy_merge_params({key: value for key, value in query.items() if value}))
+            answer = _judged(image, _host(address), self._asked("GET", address, image, {}))
+            given = json.loads(answer.body)
+            return str(given.get("token") or given["access_token"])
+        except (NotThere, httpx.InvalidURL, ValueError, KeyError, AttributeError):  # the image was not asked for yet
+            raise NotARegistry(str(image), image.registry, f"names {realm}, which gives no token") from None
+
+
+def _judged(image: Reference, host: str, answer: Answer) -> Answer:
+    if answer.status in (401, 403):
+        raise Denied(str(image), host, answer.said)
+    if answer.status == 404 and not answer.is_a_page:
+        raise NotThere(str(image), host, answer.said)
+    if answer.status != 200 or answer.is_a_page:
+        raise NotARegistry(str(image), host, f"{answer.said}{', a web page' if answer.is_a_page else ''}")
+    return answer
+
+
+def _on_this_machine(registry: str) -> bool:
+    host = registry.rpartition(":")[0] if re.search(r":\d+$", registry) else registry
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(address: str) -> str:
+    return httpx.URL(address).netloc.decode()
