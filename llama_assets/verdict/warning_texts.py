@@ -161,7 +161,9 @@ def _contaminated(found: Finding) -> Said:
         return (
             f"{f['run']} answers in a row took more than {f['times']:.1f} times the arm's median; nothing says who "
             "used the card.",
-            "Measure under a lease; its session watches who else uses the card.",
+            "It was measured under a lease, so ask what else ran on the machine, or how warm the card got."
+            if f["leased"]
+            else "Measure under a lease; its session watches who else uses the card.",
         )
     told = f"{f['marked']} of {f['rows']} rows ({percent(f['share'])} %) are marked as disturbed: {f['reason']}."
     if found.effect == "inconclusive":

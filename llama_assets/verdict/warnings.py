@@ -325,7 +325,9 @@ def contaminated(seen: Seen) -> Iterator[Finding]:
             yield Finding("contaminated", model, figures, "inconclusive" if too_marked(arm) else "rows_left_out")
         elif (run := _slow_run(arm, seen.thresholds)) >= seen.thresholds.disturbed_run:
             fired = True
-            yield Finding("contaminated", model, {"run": run, "times": seen.thresholds.disturbed_ratio}, "none")
+            leased = int(all(row.lease_token is not None for row in arm.rows))
+            figures = {"run": run, "times": seen.thresholds.disturbed_ratio, "leased": leased}
+            yield Finding("contaminated", model, figures, "none")
     if not fired:
         facts = seen.evidence.facts
         yield Finding("contaminated", None, {"watched": int(bool(facts and facts.watched))})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +12,7 @@ import pytest
 from llama_assets.verdict import Judgement, judge
 from llama_assets.verdict.judgement import Code
 
-from .sessions import Recipe, write
+from .sessions import Recipe, rows, write
 
 CROWDED = (0, 0, 0, 0.02, 0.03, 0.08, 0.12, 0.26, 0.49, 0)
 
@@ -123,3 +124,15 @@ def test_a_drift_that_turns_cancel_is_told_and_changes_nothing(tmp_path: Path) -
     pair = drifting.pair("b", "seconds")
     assert pair is not None
     assert pair.estimate == pytest.approx(0.8, rel=0.03)
+
+
+@pytest.mark.parametrize(("token", "todo"), [(7, "It was measured under a lease"), (None, "Measure under a lease")])
+def test_what_to_do_about_a_slow_stretch_depends_on_whether_there_was_a_lease(
+    tmp_path: Path, token: int | None, todo: str
+) -> None:
+    made = [row | {"lease_token": token} for row in rows(Recipe())]
+    for row in [row for row in made if row["model"] == "second"][40:44]:
+        row["seconds"] *= 4
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in made))
+    (warned,) = (w for w in judge(tmp_path / "rows.jsonl").warnings if w.code == "contaminated")
+    assert warned.model == "second" and warned.todo.startswith(todo)
