@@ -134,13 +134,16 @@ class Garbage:
         return Plan(tuple(remove), tuple(keep), in_use)
 
     def _candidate(self, model: str) -> str | None:
-        """The newest set that is newer than current and not refused."""
+        """The newest set that is newer than current and not refused; none if that one was current since it is here."""
         refused, current = self._current.refused(model), self._current.current(model)
+        replaced = self._current.replaced_at(model)
         since = current.published_at if current else 0.0
         newer = (self._sets.load(model, name) for name in self._sets.names(model) if name not in refused)
         candidates = [published for published in newer if published.published_at > since]
         newest = max(candidates, key=lambda published: published.published_at, default=None)
-        return newest.fingerprint if newest else None
+        if newest is None or newest.published_at <= replaced.get(newest.fingerprint, 0.0):
+            return None
+        return newest.fingerprint
 
     def _way_back(self, model: str) -> str | None:
         """What a rollback would serve: not what was refused, which previous may be."""

@@ -122,6 +122,10 @@ class Current:
                 obstacles[name] = f"refused: {error.why}" if isinstance(error, Refused) else "damaged"
         raise NoWayBack(model, current, obstacles)
 
+    def replaced_at(self, model: str) -> dict[str, float]:
+        """When each set that was current was last replaced, in Unix seconds. Raises Damaged."""
+        return {note["after"]: note["at"] for note in self._notes(model) if note["after"]}
+
     def _earlier(self, model: str) -> Iterator[str]:
         """What was current before, latest first. A note whose promotion was killed names what was current, too."""
         for note in reversed(self._notes(model)):

@@ -24,7 +24,7 @@ from llama_assets.store import STEPS, AlreadyCurrent, Damaged, NotPublished, NoW
 from tests.store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf
 
 MODELS = ("a", "b")
-SEEDS = 6  # fingerprints a model may have
+SEEDS = 5  # fingerprints a model may have
 SHORT, LONG = 100, 1000
 Parts = tuple[Part, ...]
 
@@ -49,6 +49,7 @@ class Expected:
     currents: list[str] = field(default_factory=list)  # in their order; the last is current
     refused: set[str] = field(default_factory=set)
     pinned: set[str] = field(default_factory=set)
+    left: dict[str, int] = field(default_factory=dict)  # fingerprint -> when something else became current
 
     @property
     def current(self) -> str | None:
@@ -65,13 +66,17 @@ class Expected:
     def candidate(self) -> str | None:
         since = self.sets[self.current] if self.current else 0
         newer = {at: name for name, at in self.sets.items() if at > since and name not in self.refused}
-        return newer[max(newer)] if newer else None
+        if not newer or max(newer) <= self.left.get(newer[max(newer)], 0):
+            return None
+        return newer[max(newer)]
 
     def kept(self, in_use: set[str], whole: Callable[[str], bool]) -> set[str]:
         wanted = {self.current, self.previous(), self.way_back(whole), self.candidate(), *self.pinned, *in_use}
         return {name for name in self.sets if name in wanted}
 
-    def promote(self, name: str) -> None:
+    def promote(self, name: str, at: int) -> None:
+        if self.current and name != self.current:
+            self.left[self.current] = at
         if name != self.current:
             self.currents.append(name)
 
@@ -92,15 +97,20 @@ class History:
 
     def live(self, steps: int) -> None:
         events = [
-            (self.publish, 8), (self.promote, 6), (self.rollback, 3), (self.refuse, 2), (self.allow, 1),
-            (self.pin, 2), (self.unpin, 1), (self.serve, 2), (self.collect, 6), (self.flip_a_bit, 1),
+            (self.publish, 6), (self.promote, 6), (self.rollback, 4), (self.refuse, 1), (self.allow, 1),
+            (self.pin, 2), (self.unpin, 1), (self.serve, 3), (self.collect, 5), (self.flip_a_bit, 1),
         ]  # fmt: skip
-        for _ in range(steps):
+        for step in range(steps):
             (event,) = self.dice.choices([event for event, _ in events], [weight for _, weight in events])
+            (model,) = self.dice.choices(MODELS, (3, 1))
+            if step < 6:  # a store with something in it is reached soon
+                event, model = (self.publish, self.promote)[step % 2], MODELS[0]
             self.told.append(event.__name__)
-            event(self.dice.choice(MODELS))
+            event(model)
             self.counts[event.__name__] += 1
-            self.compare()
+            self.compare(model)
+        for model in MODELS:
+            self.compare(model)
         self.every_name_is_a_proof()
 
     # What happens
@@ -121,13 +131,15 @@ class History:
         self.became(model, [self.expected[model], after] if killed else [after])
 
     def promote(self, model: str) -> None:
-        name, before = self.one(model), self.expected[model]
+        before = self.expected[model]
+        likely = sorted(name for name in before.sets if name != before.current)
+        name = self.dice.choice(likely) if likely and self.dice.random() < 0.8 else self.one(model)
         if name not in before.sets or name in before.refused or not self.whole(name):
             with pytest.raises((NotPublished, Refused, Damaged)):
                 self.store.promote(model, name)
             return
         after = copy.deepcopy(before)
-        after.promote(name)
+        after.promote(name, self.clock)
         killed = self.perhaps_killed(lambda store: store.promote(model, name))
         self.became(model, [before, after] if killed else [after])
 
@@ -142,7 +154,7 @@ class History:
         refused = copy.deepcopy(before)
         refused.refused.add(before.current)
         after = copy.deepcopy(refused)
-        after.promote(back)
+        after.promote(back, self.clock)
         killed = self.perhaps_killed(lambda store: store.rollback(model, to=to))
         self.became(model, [refused, after] if killed else [after])
 
@@ -172,8 +184,8 @@ class History:
         pinned.discard(name)
 
     def serve(self, model: str) -> None:
-        """An engine takes up another configuration: what it serves is what was current when that was made."""
-        self.in_use = {expected.current for expected in self.expected.values() if expected.current}
+        """An engine takes up another configuration, be it an old one."""
+        self.in_use = {self.dice.choice(sorted(found.sets)) for found in self.expected.values() if found.sets}
 
     def flip_a_bit(self, model: str) -> None:
         current = self.store.current(model)
@@ -210,13 +222,12 @@ class History:
 
     # What must be so
 
-    def compare(self) -> None:
-        for model in MODELS:
-            assert self.seen(model) == self.expected[model].seen(), f"{model} after {self.told}"
-            for name in self.store.sets(model):
-                found = self.store.get(model, name)
-                assert found.model_file.is_file() and found.mmproj_file.is_file(), f"{name} after {self.told}"
-                assert set(self.store.missing(found)) == {p for p in found.parts if p.sha256 in self.damaged}
+    def compare(self, model: str) -> None:
+        assert self.seen(model) == self.expected[model].seen(), f"{model} after {self.told}"
+        for name in self.store.sets(model):
+            found = self.store.get(model, name)
+            assert found.model_file.is_file() and found.mmproj_file.is_file(), f"{name} after {self.told}"
+            assert set(self.store.missing(found)) == {p for p in found.parts if p.sha256 in self.damaged}
 
     def every_name_is_a_proof(self) -> None:
         for path in (self.root / "blobs").glob("*"):
@@ -256,7 +267,8 @@ class History:
         if self.dice.random() > 0.4:
             work(self.store)
             return False
-        step, nth = self.dice.choice([*STEPS, "removed"]), self.dice.choice((1, 1, 2))
+        nth, publishing = self.dice.choice((1, 1, 2)), self.told[-1] == "publish"
+        step = "removed" if self.told[-1] == "collect" else self.dice.choice(STEPS[:5] if publishing else STEPS[5:])
         really, left = self.number % 10 == 0, [nth]
 
         def at(reached: str) -> None:
@@ -266,7 +278,7 @@ class History:
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise Killed
 
-        self.told.append(f"(killed at {step} {nth})")
+        self.told[-1:] = [f"(killed at {step} {nth})", self.told[-1]]
         if not really:
             try:
                 work(Store(self.root, at=at))
@@ -333,7 +345,7 @@ def test_nothing_that_somebody_relies_on_is_ever_gone(
     files: Files, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power fails here, and a disk's time is all it would cost
-    histories, steps = (LONG, 40) if request.config.getoption("--long") else (SHORT, 15)
+    histories, steps = (LONG, 40) if request.config.getoption("--long") else (SHORT, 16)
     counts = Counter[str]()
     for number in range(histories):
         history = History(tmp_path, files, number)
