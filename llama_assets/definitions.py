@@ -7,7 +7,7 @@ import dagster as dg
 from llama_assets.assets import benchmark
 from llama_assets.assets.gguf import gguf_assets, gguf_checks
 from llama_assets.assets.gpu import gpu_lease_asset
-from llama_assets.assets.huggingface import huggingface_assets
+from llama_assets.assets.huggingface import huggingface_assets, huggingface_checks
 from llama_assets.assets.serving import engine_asset, llama_swap_asset, serving_checks
 from llama_assets.automation import sensors
 from llama_assets.catalog import Catalog
@@ -26,7 +26,11 @@ def build_defs(catalog: Catalog, platform: Platform) -> dg.Definitions:
             gpu_lease_asset(catalog, platform, takers=benchmark.keys(catalog)),
             benchmark.benchmark_assets(catalog, platform),
         ],
-        asset_checks=[*gguf_checks(catalog, platform), *serving_checks(catalog, platform)],
+        asset_checks=[
+            *huggingface_checks(catalog, platform),
+            *gguf_checks(catalog, platform),
+            *serving_checks(catalog, platform),
+        ],
         sensors=sensors(catalog, platform),
         # One process per run: the heavy work is in tasks, and a step then hears SIGTERM in the ordinary way.
         executor=dg.in_process_executor,

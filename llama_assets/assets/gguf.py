@@ -72,7 +72,8 @@ def _asset(model: Model, platform: Platform) -> dg.AssetsDefinition:
             says = f"{failure.description}\nto run the rest: --select '{selection_without(model.id)}'"
             raise dg.Failure(says, allow_retries=False) from None
         if found.update_error is None and found.revision:
-            huggingface.report_revision(context, model, found.revision, found.current.fingerprint)
+            current = found.current
+            huggingface.report_revision(context, model, found.revision, current.fingerprint, current.bytes)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(found.current.fingerprint),
             metadata=_metadata(found),

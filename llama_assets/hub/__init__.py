@@ -17,6 +17,7 @@ from llama_assets.hub.errors import (
     HubError,
     LinkExpired,
     NotAHub,
+    NotAsked,
     NotFound,
     RateLimited,
     Refused,
@@ -29,7 +30,7 @@ from llama_assets.hub.errors import (
     WrongAnswer,
 )
 from llama_assets.hub.fetch import Body
-from llama_assets.hub.revisions import Change, Hub, Revision, Watched, watch, watch_all
+from llama_assets.hub.revisions import Change, Hub, Revision, Watched, changes, watch, watch_all
 from llama_assets.hub.selection import RemoteFile
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "HubLimits",
     "LinkExpired",
     "NotAHub",
+    "NotAsked",
     "NotFound",
     "RateLimited",
     "Refused",
@@ -61,6 +63,7 @@ __all__ = [
     "Unauthorized",
     "Watched",
     "WrongAnswer",
+    "changes",
     "watch",
     "watch_all",
 ]

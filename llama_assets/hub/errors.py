@@ -15,6 +15,7 @@
     |- NotAHub             something answers there, but not as the Hub does
     `- Trouble             may be over in a moment (transient)
        |- HubDown          no answer: refused, unknown host, time-out
+       |- NotAsked         not even asked: others had used up the time, or were told to wait
        |- RateLimited      429; retry_after_s if the Hub says so
        |- ServerError      5xx
        |- LinkExpired      403 of the CDN: ask for a new address
@@ -224,6 +225,13 @@ class HubDown(Trouble):
         if not self.transient:
             return f"{self.what}: {self.at} was not asked, because HF_HUB_OFFLINE is set: unset it"
         return f"{self.what}: {self.at} does not answer ({self.said}): check the network and HF_ENDPOINT, or try later"
+
+
+class NotAsked(Trouble):
+    """One of many that were to be looked at, and was not. `said` is why."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.at} was not asked, {self.said}: it is asked first the next time"
 
 
 class RateLimited(Trouble):

@@ -8,6 +8,7 @@ arrived and asks again from there. Xet is not used. Here: bytes and their errors
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,6 +62,19 @@ class Body:
             at += len(block)
             yield block
 
+    def until(self, end: float | None) -> Iterator[bytes]:
+        """The same blocks, no longer than to a time.monotonic(): one that trickles is no better than one that stalls.
+
+        Raises:
+            Cut: also when the time has come and bytes are missing.
+        """
+        at = self.start
+        for block in self:
+            at += len(block)
+            yield block
+            if end is not None and at < self.end and time.monotonic() >= end:
+                raise Cut(self._what, self._host, f"had sent {at} of {self.end} bytes when the time was up")
+
     def _error(self, error: Exception) -> HubError:
         return of_cdn_failure(error, self._what, self._host, self._limits.stall_s)
 
@@ -80,17 +94,17 @@ def stream(source: Source, file: RemoteFile, start: int, limits: HubLimits, end:
     last = file.size if end is None else min(end, file.size)
     if not 0 <= start < last:
         raise ValueError(f"start={start}: {file.path} has bytes 0 to {last - 1}")
-    address = _address(source, file, limits)
-    what, host = f"{file.path} of {source.repo}", host_of(address)
+    found = address(source, file, limits)
+    what, host = f"{file.path} of {source.repo}", host_of(found)
     headers = {"Accept-Encoding": "identity", "User-Agent": "llama-assets"}
     if start or end is not None:
         headers["Range"] = f"bytes={start}-" + ("" if end is None else str(last - 1))
     if source.token is not None and host == host_of(source.endpoint):  # a mirror that serves files itself
         headers["Authorization"] = f"Bearer {source.token}"
-    pool = _pool(address, limits)
+    pool = _pool(found, limits)
     try:
         try:
-            response = pool.request("GET", address, headers=headers, preload_content=False, decode_content=False)
+            response = pool.request("GET", found, headers=headers, preload_content=False, decode_content=False)
         except urllib3.exceptions.MaxRetryError as error:  # its text holds the signed address, its reason does not
             reason = error.reason or urllib3.exceptions.HTTPError("no reason given")
             raise of_cdn_failure(reason, what, host, limits.stall_s) from reason
@@ -103,7 +117,7 @@ def stream(source: Source, file: RemoteFile, start: int, limits: HubLimits, end:
         pool.clear()
 
 
-def _address(source: Source, file: RemoteFile, limits: HubLimits) -> str:
+def address(source: Source, file: RemoteFile, limits: HubLimits) -> str:
     """A fresh address of the file's bytes. Raises FileChanged if the Hub means other bytes than were pinned."""
     hub = library()
     asked = Asked(source.endpoint, source.repo, source.commit, file.path, source.token is not None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 from llama_assets.catalog import Model
 from llama_assets.hub import fetch
 from llama_assets.hub.answers import Asked, HubLimits, api_errors, library, patient
-from llama_assets.hub.errors import HubError, NotAHub
+from llama_assets.hub.errors import Gated, HubError, NotAHub, NotAsked, RateLimited
 from llama_assets.hub.selection import Listed, RemoteFile, Role, select
 
 Key = TypeVar("Key")
@@ -67,12 +68,24 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Head:
+    """What a followed revision stands for now. `gated`: only those whom the repo's owner lets in get its files."""
+
+    commit: str
+    gated: bool
+
+
+@dataclass(frozen=True)
 class Watched:
-    """A look at a followed repo. `moved`: its commit is another one; `changed`: the selected bytes that are."""
+    """A look at a followed repo. `moved`: its commit is another one; `changed`: the selected bytes that are.
+
+    `gated`: its files are for those let in, and we are (without a token nobody is; that is an error).
+    """
 
     revision: Revision
     moved: bool
     changed: tuple[Change, ...]
+    gated: bool = False
 
 
 class Hub:
@@ -88,8 +101,16 @@ class Hub:
         Raises:
             HubError: transient ones after `limits.attempts` tries.
         """
-        info = self._info(model.repo, model.revision, expand=["sha"])
-        return str(info.sha)
+        return self.look(model).commit
+
+    def look(self, model: Model) -> Head:
+        """The commit that the followed revision stands for now, and whether a gate is before its files: one request.
+
+        Raises:
+            HubError: as `head`.
+        """
+        info = self._info(model.repo, model.revision, expand=["sha", "gated"])
+        return Head(str(info.sha), bool(info.gated))
 
     def resolve(self, model: Model, commit: str | None = None) -> Revision:
         """What the catalog selects at a commit (the followed revision's, if None): one request.
@@ -97,22 +118,41 @@ class Hub:
         Raises:
             HubError: also FileNotFound, Ambiguous, SplitIncomplete of `selection.select`.
         """
+        return self._resolved(model, commit)[0]
+
+    def _resolved(self, model: Model, commit: str | None) -> tuple[Revision, bool]:
+        """And whether the repo is gated."""
         info = self._info(model.repo, commit or model.revision, files_metadata=True)
         listed = [
             Listed(file.rfilename, file.lfs.size, file.lfs.sha256)
             for file in info.siblings or ()
             if file.rfilename.lower().endswith(".gguf") and file.lfs is not None  # without LFS there is no sha256
         ]
-        return Revision(model.repo, model.revision, info.sha, select(model, listed, info.sha))
+        revision = Revision(model.repo, model.revision, info.sha, select(model, listed, info.sha))
+        return revision, bool(info.gated)
+
+    def check_let_in(self, revision: Revision) -> None:
+        """Whether a gated repo gives its files to us; nothing is asked without a token, which no gate opens to.
+
+        Raises:
+            Gated: it does not. HubError: as `stream`.
+        """
+        if self._token is None:
+            raise Gated(revision.repo, self.endpoint, "gated", with_token=False)
+        fetch.address(self._source(revision), revision.files[0], self.limits)
 
     def stream(self, revision: Revision, file: RemoteFile, start: int) -> AbstractContextManager[fetch.Body]:
         """One attempt at a file's bytes from `start` (less than its size) on; see `fetch.stream`."""
         return fetch.stream(self._source(revision), file, start, self.limits)
 
-    def header(self, revision: Revision, file: RemoteFile, first_bytes: int) -> bytes:
-        """The first bytes of a file that is not downloaded: two requests, no more bytes than asked for."""
+    def header(self, revision: Revision, file: RemoteFile, first_bytes: int, until: float | None = None) -> bytes:
+        """The first bytes of a file that is not downloaded: two requests, no more bytes than asked for.
+
+        Raises:
+            HubError: also Cut, when they are not all here `until` a time.monotonic().
+        """
         with fetch.stream(self._source(revision), file, 0, self.limits, end=first_bytes) as body:
-            return b"".join(body)
+            return b"".join(body.until(until))
 
     def _source(self, revision: Revision) -> fetch.Source:
         return fetch.Source(self.endpoint, self._token, revision.repo, revision.commit)
@@ -141,59 +181,105 @@ def watch(hub: Hub, model: Model, seen: Revision | None) -> Watched:
     Raises:
         HubError: also where the selected file is gone (renamed with other bytes): FileNotFound with candidates.
     """
-    if seen is None or (seen.repo, seen.followed) != (model.repo, model.revision):
-        return _compared(hub.resolve(model), seen)
-    return _moved_to(hub, model, seen, hub.head(model))
+    if not _follows(model, seen):
+        return _looked(hub, model, seen, None, let_in=False)
+    return _looked(hub, model, seen, hub.look(model), let_in=False)
 
 
-def watch_all(hub: Hub, models: Sequence[Model], seen: Mapping[str, Revision]) -> dict[str, Watched | HubError]:
-    """`watch` for many models (`seen` by model id), `hub.limits.at_once` requests at a time.
+def watch_all(
+    hub: Hub,
+    models: Sequence[Model],
+    seen: Mapping[str, Revision],
+    *,
+    let_in: Collection[str] = (),
+    until: float | None = None,
+) -> dict[str, Watched | HubError]:
+    """`watch` for many models (`seen` by model id), `hub.limits.at_once` requests at a time, in the order given.
 
     One request for each followed revision of a repo, however many models follow it, and one more for each model whose
-    commit moved. An error of one model is its value; the others are not disturbed.
+    commit moved. An error of one model is its value; the others are not disturbed. A gated repo costs one HEAD more,
+    but not for models in `let_in`, who were found to be. Once the Hub limits requests, or at `until` (a
+    time.monotonic()), nobody is asked any more: the rest is NotAsked.
     """
-    followed = {(model.repo, model.revision): model for model in models if model.id in seen}
-    heads = _at_once(hub, followed, lambda key: hub.head(followed[key]))
+    by_name = {model.id: model for model in models}
+    followed = {(m.repo, m.revision): m for m in models if _follows(m, seen.get(m.id))}
+    door = _Door(hub.endpoint, until)
+
+    def head_of(key: tuple[str, str]) -> Head:
+        door.check(key[0])
+        return hub.look(followed[key])
+
+    heads = _at_once(hub, followed, head_of, door)
 
     def look(name: str) -> Watched:
         model, before = by_name[name], seen.get(name)
-        head = heads.get((model.repo, model.revision))
+        head = heads[model.repo, model.revision] if _follows(model, before) else None
         if isinstance(head, HubError):
             raise head
-        if head is None or before is None or (before.repo, before.followed) != (model.repo, model.revision):
-            return _compared(hub.resolve(model), before)
-        return _moved_to(hub, model, before, head)
+        if head is None or before is None or head.commit != before.commit:
+            door.check(model.repo)
+        return _looked(hub, model, before, head, name in let_in)
 
-    by_name = {model.id: model for model in models}
-    return _at_once(hub, by_name, look)
-
-
-def _moved_to(hub: Hub, model: Model, seen: Revision, head: str) -> Watched:
-    if head == seen.commit:
-        return Watched(seen, moved=False, changed=())
-    return _compared(hub.resolve(model, head), seen)  # by commit: the branch may move on between two requests
+    return _at_once(hub, by_name, look, door)
 
 
-def _compared(now: Revision, seen: Revision | None) -> Watched:
-    old = {(file.role, file.part): file for file in seen.files} if seen else {}
-    new = {(file.role, file.part): file for file in now.files}
-    changed = tuple(
-        Change(role, part, old.get((role, part)), new.get((role, part)))
-        for role, part in {**new, **old}  # in the order of selection; what is gone comes last
-        if _sha256(old.get((role, part))) != _sha256(new.get((role, part)))
+def changes(old: Revision | None, new: Revision) -> tuple[Change, ...]:
+    """Which selected bytes differ, in the order of selection; what is gone comes last."""
+    before = {(file.role, file.part): file for file in old.files} if old else {}
+    after = {(file.role, file.part): file for file in new.files}
+    return tuple(
+        Change(role, part, before.get((role, part)), after.get((role, part)))
+        for role, part in {**after, **before}
+        if _sha256(before.get((role, part))) != _sha256(after.get((role, part)))
     )
-    return Watched(now, moved=seen is None or seen.commit != now.commit, changed=changed)
+
+
+def _follows(model: Model, seen: Revision | None) -> bool:
+    return seen is not None and (seen.repo, seen.followed) == (model.repo, model.revision)
+
+
+def _looked(hub: Hub, model: Model, seen: Revision | None, head: Head | None, let_in: bool) -> Watched:
+    """A model whose head is known, or (None) one that was not seen before, which is resolved at once."""
+    if seen is not None and head is not None and head.commit == seen.commit:
+        now, gated = seen, head.gated
+    else:  # by commit: the branch may move on between two requests
+        now, gated = hub._resolved(model, head.commit if head else None)
+    if gated and not let_in:
+        hub.check_let_in(now)
+    return Watched(now, seen is None or seen.commit != now.commit, changes(seen, now), gated)
 
 
 def _sha256(file: RemoteFile | None) -> str | None:
     return file.sha256 if file else None
 
 
-def _at_once(hub: Hub, keys: Iterable[Key], ask: Callable[[Key], Value]) -> dict[Key, Value | HubError]:
+class _Door:
+    """Whether another request may be begun. Closes when the Hub says that there were too many, and when time is up."""
+
+    def __init__(self, endpoint: str, until: float | None) -> None:
+        self._endpoint, self._until = endpoint, until
+        self._limited: RateLimited | None = None
+
+    def heard(self, error: HubError) -> None:
+        """What an answer was."""
+        if isinstance(error, RateLimited):
+            self._limited = error
+
+    def check(self, repo: str) -> None:
+        """Raises NotAsked."""
+        if self._limited is not None:
+            said = "because it limits requests (429)"
+            raise NotAsked(repo, self._endpoint, said, self._limited.retry_after_s)
+        if self._until is not None and time.monotonic() >= self._until:
+            raise NotAsked(repo, self._endpoint, "because the others had taken the time there is")
+
+
+def _at_once(hub: Hub, keys: Iterable[Key], ask: Callable[[Key], Value], door: _Door) -> dict[Key, Value | HubError]:
     def answer(key: Key) -> Value | HubError:
         try:
             return ask(key)
         except HubError as error:
+            door.heard(error)
             return error
 
     names = list(keys)

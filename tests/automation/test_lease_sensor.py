@@ -111,7 +111,8 @@ def test_an_api_server_that_is_away_is_a_reason_to_skip_and_no_news(cluster, wir
 
 def test_the_sensor_is_there_in_a_cluster_runs_by_default_and_not_on_one_machine(tmp_path):
     catalog = catalogs.load()
-    (sensor,) = build_defs(catalog, kubernetes(Settings(platform="kubernetes"))).sensors
-    assert sensor.name == "gpu_lease_sensor" and sensor.default_status == dg.DefaultSensorStatus.RUNNING
-    assert sensor.minimum_interval_seconds == 60
-    assert not build_defs(catalog, local(Settings(store=tmp_path, results=tmp_path))).sensors
+    there = {sensor.name: sensor for sensor in build_defs(catalog, kubernetes(Settings(platform="kubernetes"))).sensors}
+    sensor = there["gpu_lease_sensor"]
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING and sensor.minimum_interval_seconds == 60
+    here = build_defs(catalog, local(Settings(store=tmp_path, results=tmp_path))).sensors
+    assert "gpu_lease_sensor" not in {sensor.name for sensor in here}

@@ -1,0 +1,103 @@
+"""The sensor `huggingface_revisions`: have the repos moved, are our bytes others, and who cannot be followed.
+
+One request a repo when quiet, two when its commit moved. A changed model is reported as a materialization of
+`huggingface/<m>`, with what differs in its files; a model in trouble turns its own check `followed` red. Not here: what
+a look comes to (`hub.following`), what differs (`tasks.changes`), fetching anything (`assets.gguf`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import dagster as dg
+
+from llama_assets.assets.huggingface import (
+    FOLLOWED,
+    LOOK_LIMITS,
+    check_key,
+    followed_state,
+    key,
+    revision_event,
+)
+from llama_assets.catalog import Catalog
+from llama_assets.hub import Hub, HubLimits
+from llama_assets.hub.following import FOLLOW_LIMITS, Failing, Following, FollowLimits, Moved, News
+from llama_assets.platforms import Platform
+from llama_assets.tasks.changes import HEADER_LIMITS, HeaderLimits, changed_files
+
+
+@dataclass(frozen=True)
+class RevisionLimits:
+    """What a tick may take: 20 s of looking, 12 s of headers, and what was begun just before each ends."""
+
+    hub: HubLimits = LOOK_LIMITS
+    follow: FollowLimits = FOLLOW_LIMITS
+    headers: HeaderLimits = HEADER_LIMITS
+
+
+LIMITS = RevisionLimits()
+
+
+def huggingface_revisions(
+    catalog: Catalog, platform: Platform, limits: RevisionLimits = LIMITS, clock: Callable[[], float] = time.time
+) -> dg.SensorDefinition:
+    """Looks at the catalog's repos. `clock` gives unix seconds."""
+
+    @dg.sensor(
+        name="huggingface_revisions",
+        description="Asks the Hub whether the followed repos have moved (every automation.poll_minutes of the catalog) "
+        "and reports huggingface/<m> when bytes that the catalog selects are others. On by default, because it only "
+        "looks: one small request a repo, and no run. A model that cannot be followed turns its check `followed` red.",
+        minimum_interval_seconds=catalog.automation.poll_minutes * 60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def look_at_the_hub(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        hub, now_s = platform.hub(limits.hub), clock()
+        before = Following.from_json(context.cursor, hub.endpoint)
+        after, news = before.look(hub, catalog.models, now_s, limits.follow)
+        events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
+            *_revisions(context.instance, hub, news, limits.headers),
+            *_turned(context.instance, after, news, now_s, limits.follow),
+        ]
+        return dg.SensorResult(asset_events=events, cursor=after.to_json(), skip_reason=str(news))
+
+    return look_at_the_hub
+
+
+def _revisions(
+    instance: dg.DagsterInstance, hub: Hub, news: News, limits: HeaderLimits
+) -> Iterator[dg.AssetMaterialization]:
+    until = time.monotonic() + limits.seconds
+    for moved in news.changed:
+        new, what = moved.new, partial(_what_changed, hub, moved, until, limits)
+        report = revision_event(instance, moved.model, new.commit, new.fingerprint, new.bytes, what)
+        if report is not None:  # else a download has found and reported it before us
+            yield report
+
+
+def _what_changed(hub: Hub, moved: Moved, until: float, limits: HeaderLimits) -> Sequence[str]:
+    return changed_files(hub, moved.old, moved.new, until, limits) if moved.old else ()
+
+
+def _turned(
+    instance: dg.DagsterInstance, after: Following, news: News, now_s: float, limits: FollowLimits
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The checks that are to say something else than they said last, to whomever they said it."""
+    wanted: dict[str, Failing | None] = dict.fromkeys(news.good)
+    wanted |= {name: failing for name, failing in news.failed.items() if failing.lasts(now_s, limits)}
+    keys = [check_key(name) for name in wanted]
+    last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys) if keys else {}
+    for name, failing in wanted.items():
+        record = last.get(check_key(name))
+        if record is None or record.evaluation is None or _said(record.evaluation) != (failing and failing.kind):
+            state = followed_state(after.models[name].revision, failing)
+            yield dg.AssetCheckEvaluation(asset_key=key(name), check_name=FOLLOWED, **state)
+
+
+def _said(evaluation: dg.AssetCheckEvaluation) -> object:
+    """The error's name, None where there was none."""
+    error = evaluation.metadata.get("error")
+    return None if evaluation.passed else error.value if error else ""
