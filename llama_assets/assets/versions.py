@@ -1,0 +1,50 @@
+"""Code versions: what an asset's outcome depends on besides its inputs. Another one makes what was made stale.
+
+Not here: data versions (each asset gives its own), what happens when one changes (`automation.conditions`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from llama_assets.catalog import Catalog, EngineImage, Model
+
+
+def of_answers(catalog: Catalog, model: Model, image: EngineImage | None) -> str:
+    """A benchmark's: the question, the engine, and how this model is served.
+
+    How many photos are asked, and in how many turns, is not part of it: figures of both can be compared.
+    """
+    asked = catalog.benchmark.question
+    return _version(
+        {
+            "prompt": asked.prompt.read_text("utf-8"),
+            "schema": asked.answer_schema.read_text("utf-8"),
+            "ranking_key": asked.ranking_key,
+            "structured_output": asked.structured_output,
+            "max_tokens": catalog.benchmark.max_tokens,
+            "engine": catalog.engine.model_dump(mode="json", include={"kind", "gpu_layers", "arguments"}),
+            "image": image.reference if image else None,
+            "model": model.model_dump(mode="json", include={"context", "arguments"}),
+        }
+    )
+
+
+def of_serving(catalog: Catalog, image: EngineImage | None) -> str:
+    """The served configuration's: the engine, its image, and how each model is served."""
+    served = {
+        model.id: model.model_dump(mode="json", include={"context", "arguments", "aliases"}) for model in catalog.models
+    }
+    return _version(
+        {
+            "engine": catalog.engine.model_dump(mode="json"),
+            "image": image.reference if image else None,
+            "models": served,
+        }
+    )
+
+
+def _version(said: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]

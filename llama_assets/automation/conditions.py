@@ -1,0 +1,340 @@
+"""When an asset is asked for without a person: its condition, and the one sensor that evaluates them all.
+
+    gguf/<m>        the Hub has other bytes than the store
+    llama_swap      a model has other verified files, or the engine is another
+    gpu_lease       a benchmark is due, so its plan is in the same run
+    benchmark/<m>   other verified files, another question or engine, or the weekly tick; not in quiet hours
+    verdict         with any benchmark
+
+What is due stays due until it was asked for: the versions an asset was last asked for with are compared with those
+there are. So one that arrives while a run is under way, or in quiet hours, is not lost, and the same bytes again are
+nothing.
+Not here: what is quiet (`policy.windows`), minutes a day (`tasks.permission` waits for them), what a run does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster import AutomationCondition as Condition
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    extract_data_version_from_entry,
+    get_input_data_version_tag,
+)
+from dagster._core.definitions.declarative_automation.automation_context import AutomationContext
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+from dagster._core.storage.event_log.base import AssetRecord
+
+from llama_assets.assets import benchmark, gguf, huggingface
+from llama_assets.assets.gpu import GPU_LEASE
+from llama_assets.assets.serving import ENGINE, LLAMA_SWAP
+from llama_assets.assets.verdict import VERDICT
+from llama_assets.catalog import Catalog
+from llama_assets.policy.windows import Rules
+from llama_assets.tasks.messages import AUTOMATIC_WAIT_S
+
+Context = AutomationContext[dg.AssetKey]
+Result = dg.AutomationResult[dg.AssetKey]
+AssetCondition = dg.AutomationCondition[Any]
+
+NAME = "automation"
+EVERY_SECONDS = 60
+RUN_TAGS = {
+    benchmark.AUTOMATIC_TAG: "true",
+    # Run monitoring ends a run after six hours; one that waits for its hours and minutes may take two days longer.
+    "dagster/max_runtime": str(round(AUTOMATIC_WAIT_S) + 6 * 3600),
+}
+
+
+@dataclass(frozen=True)
+class Again:
+    """A run that failed or was cut is asked for again, `times` times: once a `period`, which is a day or an hour."""
+
+    period: str
+    """As strftime writes it."""
+    times: int
+
+
+@dataclass(frozen=True)
+class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
+    """True while what an asset is made from has another version than it was made from and was last asked for with.
+
+    A version counts once it is verified: the blocking checks passed on it. What there was when the sensor looked for
+    the first time was never asked for and does not become due by itself, unless the asset itself is `wanted_at_once`
+    and is not there.
+    """
+
+    inputs: tuple[dg.AssetKey, ...]
+    rules: Rules
+    again: Again
+    with_code: bool = False
+    wanted_at_once: bool = False
+    red: dg.AssetCheckKey | None = None
+    """A check of the asset itself that says, while it failed, that it was not made from its inputs after all."""
+    label: str = "out of date"
+
+    @property
+    def name(self) -> str:
+        """How it is stored."""
+        return "out_of_date"
+
+    @property
+    def description(self) -> str:
+        """What a person reads."""
+        code = " or the asset's own code version" if self.with_code else ""
+        named = ", ".join(key.to_user_string() for key in self.inputs)
+        return f"another verified version of {named}{code} than it was made from and last asked for with"
+
+    def get_label(self) -> str:
+        """What a person reads in the tree."""
+        return self.label
+
+    def get_node_unique_id(self, *, parent_unique_id: Any, index: Any, target_key: Any) -> str:  # noqa: ARG002
+        """The same wherever it stands in the tree, so that another tree does not forget what was asked for."""
+        return f"{self.name}/{target_key.to_user_string() if target_key else ''}"
+
+    async def evaluate(self, context: Context) -> Result:  # type: ignore[override]
+        """Compare, and remember."""
+        made = await _materialized(context, context.key)
+        now = await self._versions(context)
+        if context.cursor is None:
+            handled = {} if self.wanted_at_once and made is None else now
+            return self._result(context, False, Memory(handled, now))
+        memory = Memory(**json.loads(context.cursor))
+        asked = context.get_previous_requested_subset(context.key)
+        if asked is not None and not asked.is_empty and context.previous_evaluation_time is not None:
+            memory = memory.asked(self._period(context.previous_evaluation_time))
+        tags = _made_with(made)
+        handled = {**memory.handled, **{of: version for of, version in now.items() if tags.get(of) == version}}
+        changed = any(version not in (handled.get(of), tags.get(of)) for of, version in now.items())
+        memory = Memory(handled, now, memory.tries, memory.period)
+        if changed:
+            return self._result(context, True, Memory(handled, now))
+        if await _running(context):
+            return self._result(context, False, memory)
+        if all(tags.get(of) == version for of, version in now.items()) and not await self._failed(context):
+            return self._result(context, False, Memory(handled, now))
+        again = 0 < memory.tries <= self.again.times and memory.period != self._period(context.evaluation_time)
+        return self._result(context, again, memory)
+
+    def _result(self, context: Context, due: bool, memory: Memory) -> Result:
+        subset = context.candidate_subset if due else context.get_empty_subset()
+        return dg.AutomationResult(context, subset, cursor=json.dumps(memory.__dict__))
+
+    def _period(self, moment: Any) -> str:
+        return str(moment.astimezone(self.rules.zone).strftime(self.again.period))
+
+    async def _versions(self, context: Context) -> dict[str, str]:
+        """The version of each input that is there and verified."""
+        found: dict[str, str] = {}
+        for key in self.inputs:
+            entry = await _materialized(context, key)
+            version = entry and extract_data_version_from_entry(entry)
+            if entry is not None and version is not None and await _verified(context, key, entry.timestamp):
+                found[key.to_user_string()] = version.value
+        if self.with_code and (code := context.asset_graph.get(context.key).code_version):
+            found[CODE_VERSION_TAG] = code
+        return found
+
+    async def _failed(self, context: Context) -> bool:
+        view, key = context.asset_graph_view, context.key
+        whole = view.get_full_subset(key=key)
+        if not (await view.compute_execution_failed_subset(key=key, from_subset=whole)).is_empty:
+            return True
+        record = await AssetCheckExecutionRecord.gen(view, self.red) if self.red else None
+        return record is not None and record.status == Status.FAILED
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What `OutOfDate` knows from tick to tick: versions asked for, versions of the last look, tries since a change."""
+
+    handled: Mapping[str, str]
+    seen: Mapping[str, str]
+    tries: int = 0
+    period: str = ""
+
+    def asked(self, period: str) -> Memory:
+        """The asset was asked for with what was seen."""
+        return Memory({**self.handled, **self.seen}, self.seen, self.tries + 1, period)
+
+
+async def _materialized(context: Context, key: dg.AssetKey) -> Any:
+    record = await AssetRecord.gen(context.asset_graph_view, key)
+    return record.asset_entry.last_materialization if record else None
+
+
+def _made_with(entry: Any) -> dict[str, str]:
+    """The versions an asset was made from, by its inputs' names; Dagster notes them when a step ends."""
+    if entry is None or entry.asset_materialization is None:
+        return {}
+    prefix = get_input_data_version_tag(dg.AssetKey(["x"])).removesuffix("x")
+    return {tag.removeprefix(prefix): value for tag, value in (entry.asset_materialization.tags or {}).items()}
+
+
+async def _verified(context: Context, key: dg.AssetKey, since: float) -> bool:
+    """Did every blocking check of this asset pass on what was materialized at `since`?"""
+    graph = context.asset_graph
+    for check in graph.get_check_keys_for_assets({key}):
+        if graph.get(check).blocking:
+            record = await AssetCheckExecutionRecord.gen(context.asset_graph_view, check)
+            if record is None or record.status != Status.SUCCEEDED or record.event is None:
+                return False
+            if record.event.timestamp < since:
+                return False
+    return True
+
+
+async def _running(context: Context) -> bool:
+    view, key = context.asset_graph_view, context.key
+    whole = view.get_full_subset(key=key)
+    return not (await view.compute_run_in_progress_subset(key=key, from_subset=whole)).is_empty
+
+
+@dataclass(frozen=True)
+class CardMayBeTaken(dg.AutomationCondition[dg.AssetKey]):
+    """True outside of quiet hours, by the time of the evaluation. What is due waits and goes on afterwards."""
+
+    rules: Rules = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        """How it is stored."""
+        return "card_may_be_taken"
+
+    @property
+    def description(self) -> str:
+        """What a person reads."""
+        hours = ", ".join(f"{begin:%H:%M}-{end:%H:%M}" for begin, end in self.rules.quiet)
+        return f"not in quiet hours {hours} ({self.rules.zone.key})" if hours else "no quiet hours are set"
+
+    def get_label(self) -> str:
+        """What a person reads in the tree."""
+        return f"card may be taken: {self.description}"
+
+    @property
+    def requires_cursor(self) -> bool:
+        """It remembers nothing."""
+        return False
+
+    def evaluate(self, context: Context) -> Result:
+        """By the wall clock of the catalog's zone."""
+        quiet = self.rules.quiet_at(context.evaluation_time)
+        return dg.AutomationResult(context, context.get_empty_subset() if quiet else context.candidate_subset)
+
+
+@dataclass(frozen=True)
+class AnyDue(dg.AutomationCondition[dg.AssetKey]):
+    """True when any of these assets, which lie downstream, is due: what they need comes into the same run."""
+
+    of: tuple[tuple[dg.AssetKey, AssetCondition], ...] = field(hash=False)
+
+    @property
+    def name(self) -> str:
+        """How it is stored."""
+        return "any_due"
+
+    @property
+    def description(self) -> str:
+        """What a person reads."""
+        return f"due: any of {', '.join(key.to_user_string() for key, _ in self.of)}"
+
+    def get_label(self) -> str:
+        """What a person reads in the tree."""
+        return "a benchmark is due"
+
+    @property
+    def children(self) -> list[AssetCondition]:
+        """Each one's own condition."""
+        return [condition for _, condition in self.of]
+
+    async def evaluate(self, context: Context) -> Result:  # type: ignore[override]
+        """Each one's own condition, on its own key."""
+        results = []
+        for index, (key, condition) in enumerate(self.of):
+            whole = context.asset_graph_view.get_full_subset(key=key)
+            child = context.for_child_condition(condition, child_indices=[index], candidate_subset=whole)
+            results.append(await child.evaluate_async())
+        due = any(not result.true_subset.is_empty for result in results)
+        subset = context.candidate_subset if due else context.get_empty_subset()
+        return dg.AutomationResult(context, subset, child_results=results)
+
+
+def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
+    """The condition of each asset that may be asked for without a person."""
+    rules = Rules.of(catalog.automation)
+    found: dict[dg.AssetKey, AssetCondition] = {}
+    for model in catalog.models:
+        found[gguf.key(model.id)] = _files(model.id, rules)
+        found[benchmark.key(model.id)] = _benchmark(catalog, model.id, rules)
+    found[LLAMA_SWAP] = _serving(catalog, rules)
+    found[GPU_LEASE] = AnyDue(tuple((key, found[key]) for key in benchmark.keys(catalog)))
+    found[VERDICT] = Condition.any_deps_match(Condition.will_be_requested()).with_label("with any benchmark")
+    return found
+
+
+def _files(model: str, rules: Rules) -> AssetCondition:
+    other = OutOfDate(
+        (huggingface.key(model),), rules, Again("%F %H", 24), wanted_at_once=True,
+        red=dg.AssetCheckKey(gguf.key(model), gguf.UPDATED), label="the Hub has other bytes",
+    )  # fmt: skip
+    return other & ~Condition.in_progress()
+
+
+def _serving(catalog: Catalog, rules: Rules) -> AssetCondition:
+    files = tuple(gguf.key(model.id) for model in catalog.models)
+    other = OutOfDate((ENGINE, *files), rules, Again("%F %H", 3), with_code=True, label="other files or engine")
+    return other & ~Condition.in_progress()
+
+
+def _benchmark(catalog: Catalog, model: str, rules: Rules) -> AssetCondition:
+    other = OutOfDate(
+        (gguf.key(model),), rules, Again("%F", 2), with_code=True, label="other files, question or engine"
+    )
+    automation = catalog.automation
+    tick: AssetCondition = Condition.cron_tick_passed(automation.weekly_benchmark, automation.time_zone)
+    weekly = tick.since_last_handled().with_label(f"weekly: {automation.weekly_benchmark} ({automation.time_zone})")
+    return (
+        (other | weekly)
+        & Condition.all_deps_blocking_checks_passed()
+        & ~Condition.asset_matches(gguf.key(model), Condition.missing() | Condition.in_progress())
+        & ~Condition.asset_matches(LLAMA_SWAP, Condition.in_progress())
+        & ~Condition.in_progress()
+        & CardMayBeTaken(rules)
+    )
+
+
+def automation_sensor(catalog: Catalog, every_seconds: int = EVERY_SECONDS) -> dg.AutomationConditionSensorDefinition:
+    """The one switch: everything automatic that costs anything."""
+    return dg.AutomationConditionSensorDefinition(
+        NAME,
+        target=dg.AssetSelection.assets(*conditions(catalog)),
+        description="The switch for automation, off at first. On: new files on the Hub are fetched, checked, served "
+        "and measured by themselves, and every model is measured again weekly. Measuring takes the card: in a cluster "
+        "your tenants are scaled to 0 for as long, outside of quiet hours and within the minutes a day "
+        "that the catalog's `automation` allows. Off: nothing is asked for; what is running goes on.",
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        minimum_interval_seconds=every_seconds,
+        run_tags=RUN_TAGS,
+        use_user_code_server=True,
+    )
+
+
+def weekly_benchmark(catalog: Catalog) -> dg.ScheduleDefinition:
+    """Every benchmark in one run, for people who want to see it in the list of schedules."""
+    return dg.ScheduleDefinition(
+        name="weekly_benchmark",
+        cron_schedule=catalog.automation.weekly_benchmark,
+        execution_timezone=catalog.automation.time_zone,
+        target=dg.AssetSelection.assets(GPU_LEASE, *benchmark.keys(catalog), VERDICT),
+        tags=RUN_TAGS,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Every model measured in one session, weekly; quiet hours and minutes a day hold for it. Off at "
+        "first. Use this or the sensor `automation`, not both: the sensor does the same, and more.",
+    )
