@@ -18,7 +18,7 @@ LINES = {
     "download": {"download": "hf download", "download_curl": "curl", "download_memory": "hf download"},
     "overhead": {"overhead": "http.client", "overhead_turn": "http.client"},
     "definitions": {"definitions": "import dagster", "definitions_built": "import dagster"},
-    "poll": {"poll": "model_info", "poll_requests": None},
+    "poll": {"poll": "model_info", "poll_requests": None, "poll_tick": "model_info", "poll_tick_requests": None},
     "demo": {"demo": None, "demo_again": None},
 }
 
