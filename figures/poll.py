@@ -1,6 +1,6 @@
 """Looking whether 100 followed repos have moved, on a hub that takes 50 ms for an answer: seconds, and requests a repo.
 
-Once by itself, and once as a whole tick of the sensor `huggingface_revisions`, with its cursor and its checks. The rival
+Once by itself, and once as a whole tick of the sensor `huggingface_revisions`, with its cursor and checks. The rival
 is what one writes with huggingface_hub alone: `model_info` with the files, as many at a time as we ask.
 """
 

@@ -14,18 +14,21 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from llama_assets.assets.described import first_paragraph
 from llama_assets.catalog import Catalog, Model
-from llama_assets.hub import HubError, HubLimits, Revision, watch_all
+from llama_assets.hub import Hub, HubError, HubLimits, Revision, watch_all
 from llama_assets.hub.following import Failing
 from llama_assets.platforms import Platform
+from llama_assets.tasks.changes import changed_files
 
 GROUP = "huggingface"
 FOLLOWED = "followed"
 CHECKS = {
     FOLLOWED: "The Hub gives us what the catalog follows. Red at once when a person is needed: repo, revision or file "
-    "gone or renamed, gated, forbidden. A warning when the Hub has been away for an hour. Executed, it looks now."
+    "gone or renamed, gated, forbidden. A warning when the Hub has been away for an hour. Executed, it looks now and "
+    "reports what it finds."
 }
+HEADERS_S = 60.0
 # One try: who looks often looks again, and a tick of Dagster's may not take long.
-LOOK_LIMITS = HubLimits(api_timeout_s=8.0, stall_s=6.0, attempts=1)
+LOOK_LIMITS = HubLimits(api_timeout_s=6.0, stall_s=6.0, attempts=1)
 
 
 def key(model: str) -> dg.AssetKey:
@@ -52,14 +55,35 @@ def huggingface_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChe
         can_subset=True,
     )
     def followed(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        keys = context.op_execution_context.selected_asset_check_keys
+        keys, hub = context.op_execution_context.selected_asset_check_keys, platform.hub(LOOK_LIMITS)
         models = [model for model in catalog.models if check_key(model.id) in keys]
-        for name, found in watch_all(platform.hub(LOOK_LIMITS), models, {}).items():
-            failing = Failing.of(found, time.time()) if isinstance(found, HubError) else None
-            revision = None if isinstance(found, HubError) else found.revision
-            yield dg.AssetCheckResult(asset_key=key(name), check_name=FOLLOWED, **followed_state(revision, failing))
+        for name, found in watch_all(hub, models, {}).items():
+            if isinstance(found, HubError):
+                state = followed_state(None, Failing.of(found, time.time()))
+            else:
+                state = followed_state(found.revision, None)
+                _report_look(context.instance, hub, catalog.model(name), found.revision)
+            yield dg.AssetCheckResult(asset_key=key(name), check_name=FOLLOWED, **state)
 
     return [followed]
+
+
+def _report_look(instance: dg.DagsterInstance, hub: Hub, model: Model, now: Revision) -> None:
+    """Report what a look found, with what changed since the last report."""
+
+    def changed() -> Sequence[str]:
+        last = _last_report(instance, model)
+        if last is None or "revision" not in last.metadata:
+            return ()
+        try:
+            before = hub.resolve(model, str(last.metadata["revision"].value))
+        except HubError as error:
+            return (f"what was there before is not known: {str(error).splitlines()[0]}",)
+        return changed_files(hub, before, now, time.monotonic() + HEADERS_S)
+
+    event = revision_event(instance, model, now.commit, now.fingerprint, now.bytes, changed)
+    if event is not None:
+        instance.report_runless_asset_event(event)
 
 
 def followed_state(revision: Revision | None, failing: Failing | None) -> dict[str, Any]:
@@ -100,14 +124,18 @@ def revision_event(
     A materialization and not an observation: only the former makes `gguf/<m>` stale and is seen by conditions. They see
     one that says the same again, too, so there must be none. `changed` is asked for a sentence a file if it is news.
     """
-    last = instance.get_latest_materialization_event(key(model.id))
-    known = last.asset_materialization.tags if last and last.asset_materialization else None
-    if known and known.get(DATA_VERSION_TAG) == fingerprint:
+    last = _last_report(instance, model)
+    if last is not None and (last.tags or {}).get(DATA_VERSION_TAG) == fingerprint:
         return None
     metadata: dict[str, Any] = {"revision": commit, "fingerprint": fingerprint, "repo": model.repo, "bytes": size}
     if says := changed():
         metadata["changed"] = "\n".join(says)
     return dg.AssetMaterialization(key(model.id), metadata=metadata, tags={DATA_VERSION_TAG: fingerprint})
+
+
+def _last_report(instance: dg.DagsterInstance, model: Model) -> dg.AssetMaterialization | None:
+    last = instance.get_latest_materialization_event(key(model.id))
+    return last.asset_materialization if last else None
 
 
 def report_revision(context: dg.AssetExecutionContext, model: Model, commit: str, fingerprint: str, size: int) -> None:

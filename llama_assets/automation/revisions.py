@@ -31,8 +31,9 @@ from llama_assets.tasks.changes import HEADER_LIMITS, HeaderLimits, changed_file
 
 @dataclass(frozen=True)
 class RevisionLimits:
-    """What a tick may take: 20 s of looking, 12 s of headers, and what was begun just before each ends."""
+    """What a tick may take. `tick_s`: no header is asked for later; Dagster ends a sensor's tick after 60 s."""
 
+    tick_s: float = 28.0
     hub: HubLimits = LOOK_LIMITS
     follow: FollowLimits = FOLLOW_LIMITS
     headers: HeaderLimits = HEADER_LIMITS
@@ -55,11 +56,11 @@ def huggingface_revisions(
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def look_at_the_hub(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        hub, now_s = platform.hub(limits.hub), clock()
+        hub, now_s, until = platform.hub(limits.hub), clock(), time.monotonic() + limits.tick_s
         before = Following.from_json(context.cursor, hub.endpoint)
         after, news = before.look(hub, catalog.models, now_s, limits.follow)
         events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
-            *_revisions(context.instance, hub, news, limits.headers),
+            *_revisions(context.instance, hub, news, until, limits.headers),
             *_turned(context.instance, after, news, now_s, limits.follow),
         ]
         return dg.SensorResult(asset_events=events, cursor=after.to_json(), skip_reason=str(news))
@@ -68,9 +69,8 @@ def huggingface_revisions(
 
 
 def _revisions(
-    instance: dg.DagsterInstance, hub: Hub, news: News, limits: HeaderLimits
+    instance: dg.DagsterInstance, hub: Hub, news: News, until: float, limits: HeaderLimits
 ) -> Iterator[dg.AssetMaterialization]:
-    until = time.monotonic() + limits.seconds
     for moved in news.changed:
         new, what = moved.new, partial(_what_changed, hub, moved, until, limits)
         report = revision_event(instance, moved.model, new.commit, new.fingerprint, new.bytes, what)

@@ -26,7 +26,7 @@ _NAMED = 3  # of models in a line
 class FollowLimits:
     """The numbers of a look, in seconds. What may pass by itself is told when it has lasted as long and as often."""
 
-    look_s: float = 20.0  # no request is begun later in a look: Dagster ends a sensor's tick after 60 s
+    look_s: float = 15.0  # nobody is asked later in a look
     lasts_s: float = 3600.0
     lasts_looks: int = 3
     longest_rest_s: float = 86400.0  # a longer Retry-After is obeyed for so long; also the end of a clock set back

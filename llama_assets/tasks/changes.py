@@ -23,13 +23,14 @@ class HeaderLimits:
 
     first_bytes: int = 8 << 20
     at_once: int = 4
-    seconds: float = 12.0
 
 
 HEADER_LIMITS = HeaderLimits()
 
 
-def changed_files(hub: Hub, old: Revision, new: Revision, until: float, limits: HeaderLimits) -> tuple[str, ...]:
+def changed_files(
+    hub: Hub, old: Revision, new: Revision, until: float, limits: HeaderLimits = HEADER_LIMITS
+) -> tuple[str, ...]:
     """A sentence for each selected file whose bytes changed. Nothing is asked after `until`, a time.monotonic()."""
 
     def said(change: Change) -> str:

@@ -245,14 +245,14 @@ def test_headers_are_read_no_further_than_allowed_and_not_when_time_is_up(ticks,
     ticks.push("a", weights=ticks.files[WEIGHTS] + b"\0" * 32)
     assert "ends inside its header" in ticks.tick()["a"]["changed"]
     assert [request.sent for request in site.requests("cdn")] == [1000, 1000]
-    ticks.limits = RevisionLimits(headers=HeaderLimits(seconds=0))
+    ticks.limits = RevisionLimits(tick_s=0)
     ticks.push("a", weights=ticks.files[WEIGHTS])
     assert "there was no time to read its headers" in ticks.tick()["a"]["changed"]
     assert site.count("cdn") == site.count("resolve") == 0
 
 
 def test_a_header_that_trickles_is_given_up(ticks, site):
-    ticks.limits = RevisionLimits(headers=HeaderLimits(seconds=0.3), hub=HubLimits(attempts=1, block_bytes=4096))
+    ticks.limits = RevisionLimits(tick_s=0.5, hub=HubLimits(attempts=1, block_bytes=4096))
     site.slow_down(bytes_per_s=200_000, of=WEIGHTS)
     site.push(ticks.repo("a"), {WEIGHTS: Zeros(8 << 20, first=ticks.files[WEIGHTS])})
     assert "bytes when the time was up" in ticks.tick()["a"]["changed"]
@@ -482,20 +482,26 @@ def test_a_report_makes_the_models_file_stale_and_no_other(ticks):
     assert stale() == {"a"}, gguf
 
 
-def test_the_check_is_in_the_graph_and_whoever_executes_it_looks_now(ticks, site):
+def test_the_check_is_in_the_graph_and_whoever_executes_it_looks_and_reports_now(ticks, site):
     defs = build_defs(ticks.catalog, ticks.platform())
     graph = defs.resolve_asset_graph()
     assert [check.name for check in graph.get(key("a")).check_keys] == [FOLLOWED]
     assert not graph.get_check_spec(check_key("a")).blocking
-    site.gate(ticks.repo("a"))
     run = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={check_key("a")})
+    commit = ticks.push("a", weights=altered(ticks.files[WEIGHTS], ticks.folder, template="{{ other }}"))
     site.forget_requests()
     run.execute_in_process(instance=ticks.instance)
-    assert ticks.red() == {"a": "ERROR"} and site.counts() == {"api": 1}
+    last = ticks.instance.get_latest_materialization_event(key("a")).asset_materialization
+    assert last.metadata["revision"].value == commit and "only the chat template" in last.metadata["changed"].value
+    assert site.count(of="org/b") == 0
+    assert ticks.tick() == {}, "the sensor does not say it again"
+    site.gate(ticks.repo("a"))
+    run.execute_in_process(instance=ticks.instance)
+    assert ticks.red() == {"a": "ERROR"}
     site.gate(ticks.repo("a"), allowed=["hf_mine"])
     ticks.token = "hf_mine"
     ticks.tick()
-    assert ticks.red() == {}, "the sensor corrects what somebody else made red, though it was green for the sensor"
+    assert ticks.red() == {}, "and says that it is well, though for the sensor it always was"
 
 
 def test_the_sensor_is_on_by_default_on_every_platform_and_polls_as_the_catalog_says(ticks):
