@@ -88,6 +88,27 @@ def renamed(objects: Iterable[Object], ours: str, tenants: str) -> list[Object]:
     return moved
 
 
+def volumes(name: str, ours: str, **said: str) -> list[Object]:
+    """Classes, volumes and claims of an overlay for namespace `ours`, beside other tests' own.
+
+    `said` replaces what the overlay leaves to whoever installs, a path or a node.
+    """
+    found = [
+        thing
+        for thing in rendered(MANIFESTS / "overlays" / name)
+        if thing["kind"] in ("StorageClass", "PersistentVolume", "PersistentVolumeClaim")
+    ]
+    text = json.dumps(found).replace(f'"{OURS}"', f'"{ours}"')
+    for thing in found:
+        if thing["kind"] == "PersistentVolume":
+            text = text.replace(thing["metadata"]["name"], f"{thing['metadata']['name']}-{ours}")
+    for placeholder, value in said.items():
+        assert placeholder in text, f"overlays/{name} does not say {placeholder}"
+        text = text.replace(placeholder, value)
+    moved: list[Object] = json.loads(text)
+    return moved
+
+
 @dataclass(frozen=True)
 class Installed:
     """An installation of ours in `namespace`, with tenants in `tenants`."""

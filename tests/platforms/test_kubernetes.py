@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from tests.cluster import Cluster, until
 from tests.demo_run import BIN, own_environment, working_folder
 from tests.gpu.place import Place, account
 from tests.kube.test_cluster import RESTRICTED
+from tests.manifests.installation import volumes
 
 MODEL = load().model("qwen3vl-4b")
 
@@ -89,11 +91,30 @@ def hub_in_a_pod(cluster: Cluster, namespace: str, image: str, cache: Path) -> s
 
 
 @pytest.fixture(scope="module")
-def laptop(cluster, image, module_namespace, tmp_path_factory) -> Laptop:
-    for claim in ("llama-models", "llama-results"):
-        spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "100Mi"}}}
-        body = {"metadata": {"name": claim}, "spec": spec}
-        cluster.kube.create("PersistentVolumeClaim", module_namespace, body)
+def disk(cluster, module_namespace, tmp_path_factory) -> Iterator[Path]:
+    """Overlay `nvme`: claim llama-models on a folder of the node, which is this machine."""
+    assert cluster.kit is not None, "the image fixture skips elsewhere"
+    folder = tmp_path_factory.mktemp("nvme")
+    os.chown(folder, 10001, 10001)  # as the overlay wants it of whoever installs
+    (node,) = cluster.kube.list("Node", None)
+    said = {"/mnt/nvme/llama-models": str(folder), "gpu-node": node["metadata"]["labels"]["kubernetes.io/hostname"]}
+    found = [
+        thing
+        for thing in volumes("nvme", module_namespace, **said)
+        if thing["kind"] != "PersistentVolumeClaim" or thing["metadata"]["name"] == "llama-models"
+    ]
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(found))
+    yield folder
+    for thing in found:
+        if thing["kind"] != "PersistentVolumeClaim":
+            cluster.kubectl("delete", thing["kind"], thing["metadata"]["name"], "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def laptop(cluster, image, module_namespace, disk, tmp_path_factory) -> Laptop:
+    spec = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "100Mi"}}}
+    body = {"metadata": {"name": "llama-results"}, "spec": spec}
+    cluster.kube.create("PersistentVolumeClaim", module_namespace, body)
     hub = hub_in_a_pod(cluster, module_namespace, image, tmp_path_factory.mktemp("models"))
     folder = working_folder(tmp_path_factory.mktemp("laptop"))
     (folder / ".dagster").mkdir(exist_ok=True)
@@ -141,6 +162,14 @@ def test_the_next_command_finds_what_that_job_fetched_and_verifies_it(laptop):
     assert kinds == ["download", "download", "store"], "the killed one's, the asset, and its checks in one step"
     assert {job["metadata"]["labels"].get("llama-assets/model") for job in jobs} == {MODEL.id, None}
     assert "hf_of_a_person" not in json.dumps(jobs), "a token stays on the laptop"
+
+
+def test_what_the_jobs_wrote_and_read_lies_on_the_local_disk_of_overlay_nvme(laptop, disk):
+    volume = laptop.cluster.kube.get("PersistentVolumeClaim", laptop.namespace, "llama-models")["spec"]["volumeName"]
+    assert laptop.cluster.kube.get("PersistentVolume", None, volume)["spec"]["local"] == {"path": str(disk)}
+    fetched = disk / "models" / MODEL.id / "current" / "model.gguf"
+    assert fetched.resolve().parent == disk / "blobs" and fetched.stat().st_size > 100_000
+    assert fetched.stat().st_uid == 10001
 
 
 def test_the_engine_is_applied_for_what_is_verified_and_rests_until_somebody_has_the_card(laptop):
