@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import random
 import secrets
@@ -23,10 +22,8 @@ from tests.faults.lease.door import Point
 from tests.faults.lease.grid import HOLDER, OF_HOLDER, OF_REAPER, REAPER, Cell, Fault
 from tests.faults.lease.injection import Outcome, inject
 from tests.faults.lease.world import SHAPES, Disturbed, World, eye_on
+from tests.faults.seed import SEED
 
-# Side by side all workers must collect the same tests: they have one run's id in common.
-RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
-SEED = int(os.environ.get("FAULTS_SEED", 0)) or int(RUN, 16) % 10**6
 ROOMY, TIGHT = (SHAPES[4], SHAPES[0]), (SHAPES[1],)
 WORLDS = (*ROOMY, *TIGHT, SHAPES[4])
 
