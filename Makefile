@@ -18,9 +18,9 @@ ui: .venv/demo ## the Dagster UI on the same instance, http://127.0.0.1:3000
 	$(BIN)/dagster dev -w workspace.yaml
 
 # KUBECONFIG names the cluster; the test kit beside the checkout is used where it is not set. IMAGE=registry/name:tag
-# for a cluster that only a registry reaches; LLAMA_SWAP_IMAGE for a real llama-swap.
+# for a cluster that only a registry reaches; LLAMA_SWAP_IMAGE for a real llama-swap; DRY_RUN=1 only says what it would make.
 cluster-demo: .venv/demo ## the same on a Kubernetes cluster: Jobs, llama-swap, a tenant's card leased and given back
-	@$(BIN)/python -m llama_assets.demo.cluster up --kit "$(KIT)" --image "$(GIVEN_IMAGE)"
+	@$(BIN)/python -m llama_assets.demo.cluster up --kit "$(KIT)" --image "$(GIVEN_IMAGE)" $(if $(DRY_RUN),--dry-run)
 
 cluster-demo-down: .venv/demo ## remove every trace of it from the cluster
 	@$(BIN)/python -m llama_assets.demo.cluster down --kit "$(KIT)" --image "$(GIVEN_IMAGE)"
@@ -46,6 +46,7 @@ figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
 
 faults: .venv/dev ## strike the GPU lease on a real cluster, every step times every fault; the long run (SEED=n), an hour
 	$(BIN)/python -m tests.faults.lease --times 5 --side-by-side 6 --seed $(or $(SEED),1)
+	$(BIN)/pytest -s --long -k "run_pod or tainted" tests/manifests/test_installation.py tests/end_to_end/test_cluster.py tests/faults/test_lease_of_jobs.py
 
 golden: .venv/dev ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/pytest -q tests/golden tests/docs --rewrite-golden -k "golden or tables"

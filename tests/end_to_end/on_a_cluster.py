@@ -170,10 +170,14 @@ class World:
     def launch_everything(self) -> str:
         """A run of every asset there is, as `Materialize all` of the UI starts it."""
         nodes = self.ask(KEYS)["assetNodes"]
+        return self.launch(*("/".join(node["assetKey"]["path"]) for node in nodes if node["isExecutable"]))
+
+    def launch(self, *assets: str) -> str:
+        """A run of these, as the UI starts it."""
         selector = {
             "repositoryName": "__repository__", "repositoryLocationName": "llama_assets",
             "pipelineName": "__ASSET_JOB", "assetCheckSelection": None,
-            "assetSelection": [node["assetKey"] for node in nodes if node["isExecutable"]],
+            "assetSelection": [{"path": asset.split("/")} for asset in assets],
         }  # fmt: skip
         found = self.ask(LAUNCH, params={"selector": selector, "mode": "default", "runConfigData": {}})["launchRun"]
         assert found["__typename"] == "LaunchRunSuccess", found
@@ -212,6 +216,12 @@ class World:
         """Jobs of one kind of task, oldest first."""
         found = self.cluster.kube.list("Job", NAMESPACE, labels=f"llama-assets/task={kind}")
         return sorted(found, key=lambda job: str(job["metadata"]["creationTimestamp"]))
+
+    def sessions(self) -> list[Path]:
+        """Folders of sessions on the claim llama-results, which the kit keeps on this machine; oldest first."""
+        claim = self.cluster.kube.get("PersistentVolumeClaim", NAMESPACE, "llama-results")
+        volume = self.cluster.kube.get("PersistentVolume", None, claim["spec"]["volumeName"])
+        return sorted(Path(volume["spec"]["hostPath"]["path"]).glob("sessions/*"))
 
     def tenant(self) -> dict[str, Any]:
         """The tenant's Deployment."""

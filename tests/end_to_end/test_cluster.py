@@ -6,6 +6,7 @@ models from a hub in a pod, real Jobs, real llama.cpp. The card is watched from 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -14,10 +15,13 @@ import subprocess
 import pytest
 import yaml
 
-from llama_assets.demo.cluster_install import LABEL, TENANT_NAMESPACE, NotOurs
+from llama_assets.bench.rows import read_rows
+from llama_assets.demo.cluster_install import LABEL, NAMESPACE, TENANT, TENANT_NAMESPACE, NotOurs
 from llama_assets.gpu.note import LABEL as NOTE
+from llama_assets.gpu.objects import Ref
 from tests.cluster import until
 from tests.end_to_end.on_a_cluster import MODELS, World, small_catalog
+from tests.faults.run_pods import ENDED, STEPS, WAYS, Site
 from tests.manifests.calls import against_roles
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(900)]  # the number of cards and the API server are everybody's
@@ -115,6 +119,30 @@ def test_the_whole_graph_from_the_ui_with_llama_cpps_own_router(world: World):
         assert status == "SUCCEEDED" and says.count(digest) == 2, "what ran is what is pinned"
     assert world.engine()["spec"]["replicas"] == 0
     assert world.watch.most == 1, world.watch.seen
+
+
+@pytest.mark.timeout(3600)
+def test_a_run_pod_killed_beside_its_benchmark_takes_neither_rows_nor_the_tenant_with_it(world: World, request):
+    """In every step of the benchmark's Job, which has the card and which the run pod only follows."""
+    if not request.config.getoption("--long"):
+        pytest.skip("half an hour of killing; `--long` does it, and tests/manifests does one of a hold")
+    status, said = world.ended(world.launch(f"gguf/{MODELS[0]}", "llama_swap"))
+    assert status == "SUCCESS", said[-4000:]
+    engine = Ref("Deployment", NAMESPACE, "llama-swap")
+    site = Site(world.cluster.kube, NAMESPACE, Ref("Deployment", TENANT_NAMESPACE, TENANT), "benchmark", engine)
+    for step, way in itertools.product(STEPS, WAYS):
+        world.watch.again()
+        run, seconds, job = site.struck(lambda: world.launch(f"benchmark/{MODELS[0]}"), step, way, 1, 240)
+        is_as_it_was(world)
+        assert world.watch.most == 1, world.watch.seen
+        torn: list[str] = []
+        for session in world.sessions():
+            rows = read_rows(session, say=torn.append) if any(session.glob("rows*")) else []
+        assert not torn
+        print(f"run pod, {way}, at {step}: as found after {seconds:.1f} s, {job}, {len(rows)} rows", flush=True)
+        if job == ENDED:
+            assert len(rows) == 8 and len({row.lease_token for row in rows}) == 1
+        assert world.ended(run)[0] == "FAILURE"
 
 
 def test_on_a_shared_card_llama_swap_stays(world: World, tmp_path):

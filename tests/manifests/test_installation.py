@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
 from llama_assets.gpu.cluster_lease import ClusterLease
@@ -9,12 +12,15 @@ from llama_assets.gpu.note import LABEL
 from llama_assets.gpu.objects import Card, Ref
 from llama_assets.gpu.record import LeaseTimes
 from tests.cluster import until
+from tests.faults.run_pods import ENDED, GRACE_S, WAYS, WITHOUT_ENGINE, Site
+from tests.faults.seed import SEED
 from tests.manifests.conftest import TENANT
 from tests.manifests.installation import MANIFESTS, Installed, overlay, rendered
 
 TIMES = LeaseTimes(
     lifetime_s=5, beat_s=1, wait_s=30, look_again_s=0.2, heart_s=15, gone_s=60, ready_s=60, api_away_s=30
 )
+CELLS = list(itertools.product(WITHOUT_ENGINE, WAYS))
 SERVERS = {"dagster-webserver": 1, "dagster-daemon": 1, "dagster-postgresql": 1, "llama-assets-code": 1}
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -108,30 +114,38 @@ def graphql(installed: Installed, query: str, variables: dict) -> dict:
     return answer["data"]
 
 
-def test_a_run_of_the_ui_is_a_pod_that_holds_the_card_by_a_job_and_brings_the_tenant_back(running):
-    """Through every account of ours: webserver, daemon, run pod, the hold's Job, and the reaper it waits for."""
-    kube = running.cluster.kube
+def launched_hold(installed: Installed, minutes: float) -> str:
+    """A run of `gpu_lease` alone, as the UI starts it."""
     params = {
         "selector": {
             "repositoryLocationName": "llama_assets", "repositoryName": "__repository__",
             "pipelineName": "__ASSET_JOB", "assetSelection": [{"path": ["gpu_lease"]}],
         },
-        "runConfigData": {"ops": {"gpu_lease": {"config": {"minutes": 0.02}}}},
+        "runConfigData": {"ops": {"gpu_lease": {"config": {"minutes": minutes}}}},
         "mode": "default",
     }  # fmt: skip
-    made = graphql(running, LAUNCH, {"params": params})["launchPipelineExecution"]
+    made = graphql(installed, LAUNCH, {"params": params})["launchPipelineExecution"]
     assert made["__typename"] == "LaunchRunSuccess", made
-    run = made["run"]["runId"]
-    seen: set[int] = set()
+    return made["run"]["runId"]
+
+
+def ended(installed: Installed, run: str) -> tuple[str, str]:
+    """A run's final status, and everything it said."""
 
     def over() -> dict | None:
-        seen.add(kube.get("Deployment", running.tenants, TENANT)["spec"]["replicas"])
-        found = graphql(running, STATUS, {"id": run})["runOrError"]
+        found = graphql(installed, STATUS, {"id": run})["runOrError"]
         return found if found["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
 
-    found = until("the run's end", over, 120)
-    said = "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
-    assert found["status"] == "SUCCESS", said[-4000:]
+    found = until(f"the end of run {run}", over, 120)
+    return found["status"], "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
+
+
+def test_a_run_of_the_ui_is_a_pod_that_holds_the_card_by_a_job_and_brings_the_tenant_back(running):
+    """Through every account of ours: webserver, daemon, run pod, the hold's Job, and the reaper it waits for."""
+    kube = running.cluster.kube
+    run = launched_hold(running, minutes=0.02)
+    status, said = ended(running, run)
+    assert status == "SUCCESS", said[-4000:]
     job = kube.get("Job", running.namespace, f"dagster-run-{run}")
     assert job["spec"]["template"]["spec"]["serviceAccountName"] == "llama-assets-run"
     (hold,) = kube.list("Job", running.namespace, labels=f"llama-assets/task=hold,dagster/run-id={run}")
@@ -139,6 +153,21 @@ def test_a_run_of_the_ui_is_a_pod_that_holds_the_card_by_a_job_and_brings_the_te
     tenant = kube.get("Deployment", running.tenants, TENANT)
     assert tenant["spec"]["replicas"] == 1 and LABEL not in tenant["metadata"]["labels"]
     assert "0 replicas, note r1.s0" in said
+
+
+@pytest.mark.timeout(1800)
+def test_a_run_pod_that_is_killed_leaves_a_hold_that_gives_the_card_back(running, request):
+    """At a step and in a way that the seed chooses; with `--long` at every one in both ways, and with their table."""
+    kube, minutes = running.cluster.kube, 0.15
+    site = Site(kube, running.namespace, Ref("Deployment", running.tenants, TENANT), "hold")
+    long = request.config.getoption("--long")
+    for step, way in CELLS if long else [random.Random(SEED).choice(CELLS)]:
+        run, seconds, job = site.struck(lambda: launched_hold(running, minutes), step, way, 1, minutes * 60 + GRACE_S)
+        print(f"run pod, {way}, at {step}: as found after {seconds:.1f} s, {job}", flush=True)
+        assert way != "kill -9" or job == ENDED
+        until("the run's Job to have failed", lambda run=run: site.run_is_dead(run))
+        if long:  # run monitoring looks every 20 s
+            assert ended(running, run)[0] == "FAILURE"
 
 
 def test_the_reaper_beats_and_brings_a_dead_holders_tenant_back_by_its_own_account(running):
