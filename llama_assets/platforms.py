@@ -6,13 +6,14 @@ Tasks, commands, tests and the graph open the same thing by the same call. Not h
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_assets import catalog as catalogs
 from llama_assets.catalog import Catalog, EngineImage
@@ -26,6 +27,10 @@ from llama_assets.store import Store
 if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of a second that a download does not need
     from llama_assets.engine import Drift, EngineConfig, EngineDeployment, Processes, Served, SwapClient
     from llama_assets.gpu.objects import Card
+
+
+# Where a configuration names a model's verified file, whichever engine it is for: the id and the fingerprint.
+SERVED_FILE = re.compile(r"/models/([a-z0-9.-]+)/([0-9a-f]{64})/model")
 
 
 class PlatformError(ValueError):
@@ -73,6 +78,11 @@ class Platform:
     def store(self) -> Store:
         """The model volume."""
         return Store(self.settings.store)
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the model volume is here, so that a command may open it itself instead of asking a task."""
+        return True
 
     @property
     def results(self) -> Path:
@@ -145,6 +155,27 @@ class Platform:
         state = "an engine is started for each benchmark, and ends with it"
         return Applied(str(folder / config.file), tuple(map(str, differ)), config, state)
 
+    @property
+    def candidates(self) -> Literal["never", "started", "listed"]:
+        """How a candidate comes to be served while it is measured: the engine is somebody's and never serves one, is
+        started with it for each session, or reads it in a configuration that has to be applied before and after.
+        """  # fmt: skip
+        return "never" if self.settings.engine_url else "started"
+
+    def served(self, catalog: Catalog) -> dict[str, str]:
+        """Which fingerprint the engine's configuration serves under which name; nothing where none was applied."""
+        found: dict[str, str] = {}
+        for path in sorted((self.results.parent / "llama-swap").glob("*")):
+            if path.suffix in (".yaml", ".ini"):
+                found |= dict(SERVED_FILE.findall(path.read_text(encoding="utf-8")))
+        return found
+
+    def wait_until_free(self, catalog: Catalog, work: str, say: Callable[[str], None]) -> float:
+        """Seconds waited until nobody has the card; `work` is what waits. Raises HeldByOther."""
+        from llama_assets.gpu.waiting import wait_until_free
+
+        return wait_until_free(self.lease(catalog), work, LeaseTimes(), say)
+
     def engine_image(self, catalog: Catalog) -> EngineImage | None:
         """The image that the engine's pod is made from; None where the engine is no pod of ours."""
         return None
@@ -213,6 +244,11 @@ class ClusterPlatform(Platform):
                 "'kubernetes' only a task's pod opens the model volume; materialize gguf/* to see what it holds"
             )
         return super().store()
+
+    @property
+    def has_store(self) -> bool:
+        """Only in a pod that mounts it."""
+        return self.settings.store.is_dir()
 
     @cached_property
     def kube(self) -> Kube:
@@ -322,6 +358,22 @@ class ClusterPlatform(Platform):
             state = f"pod {deployment.wait_until_ready()['metadata']['name']} is ready"
         return Applied(str(deployment), written.changed, config, state)
 
+    def served(self, catalog: Catalog) -> dict[str, str]:
+        """As the engine's ConfigMap says. Raises KubeError."""
+        return {} if self.settings.engine_url else dict(self.engine_deployment(catalog).served())
+
+    def wait_until_free(self, catalog: Catalog, work: str, say: Callable[[str], None]) -> float:
+        """As `Platform.wait_until_free`, by the cluster's Lease."""
+        from llama_assets.gpu.waiting import wait_until_free
+
+        times = LeaseTimes.of_lifetime(self.settings.lease_lifetime_seconds)
+        return wait_until_free(self.lease(catalog), work, times, say)
+
+    @property
+    def candidates(self) -> Literal["never", "started", "listed"]:
+        """Its pod reads them in its configuration."""
+        return "never" if self.settings.engine_url else "listed"
+
     def engine_image(self, catalog: Catalog) -> EngineImage | None:
         """The image that the engine's pod is made from."""
         return None if self.settings.engine_url else catalog.engine.chosen_image(self.settings.engine_image)
@@ -370,6 +422,7 @@ def kubernetes(settings: Settings) -> ClusterPlatform:
     claims = (
         Claim("llama-models", str(MODELS), models),
         Claim("llama-results", str(RESULTS), frozenset({"benchmark", "verdict"})),
+        Claim("llama-results", str(RESULTS), frozenset({"store"}), read_only=True),  # whose files a cut session needs
         Claim(settings.photos_claim, str(PHOTOS), frozenset({"benchmark"}), read_only=True),
     )
     pods = TaskPods(settings.image, environment=environment, secrets=secrets, claims=claims)

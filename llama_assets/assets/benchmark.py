@@ -4,32 +4,38 @@ Arms take turns, so they meet the same noise; a model that cannot be measured fa
 subsettable multi_asset and its checks. Not here: asking (`bench`), the card (`gpu`), judging (`verdict`).
 """
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 import dagster as dg
 
-from llama_assets.assets import gguf
+from llama_assets.assets import gguf, versions
 from llama_assets.assets.described import first_paragraph
 from llama_assets.assets.gpu import GPU_LEASE
+from llama_assets.assets.serving import LLAMA_SWAP, apply_config, inspected
 from llama_assets.assets.verdict import VERDICT, verdict_result, verdict_spec
 from llama_assets.bench.question import Question
-from llama_assets.catalog import Catalog, EngineImage
+from llama_assets.catalog import Catalog, EngineImage, Model
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge, Judged
 
 GROUP = "benchmark"
 POOL = "gpu"
+AUTOMATIC_TAG = "llama-assets/automatic"
+"""On runs that no person asked for; a run of any sensor or schedule is one, too."""
 ANSWERED = "answered_an_image"
 VALID_RATE = "schema_valid_rate"
 LATENCY = "latency_against_history"
 IMAGE = "image_is_pinned"
+SERVABLE = "servable"
 CHECKS = {
     ANSWERED: "The model answered at least one photo with something.",
     VALID_RATE: "At least nine in ten answers are valid by the question's schema.",
     LATENCY: "The 95th percentile of seconds is at most a quarter above the median of the last five sessions.",
     IMAGE: "The engine's pod that answered ran the pinned image, by the digest that its node told.",
+    SERVABLE: "The model is not quarantined: sessions in a row did not fail to load it.",
 }
 LEAST_VALID = 0.9
 MOST_SLOWER = 1.25
@@ -53,52 +59,99 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
         name="vision_benchmark",
         can_subset=True,
         pool=POOL,
-        specs=[*(_spec(model.id) for model in catalog.models), verdict_spec(catalog, keys(catalog))],
+        specs=[*(_spec(catalog, model, platform) for model in catalog.models), verdict_spec(catalog, keys(catalog))],
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(model.id), description=says)
             for model in catalog.models
             for name, says in CHECKS.items()
         ],
     )
-    def vision_benchmark(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    def vision_benchmark(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         arms = [model.id for model in catalog.models if key(model.id) in context.selected_asset_keys]
         if not arms:
             judged = run_task(context, platform, Judge(catalog=catalog), Judged)
             yield verdict_result(judged.verdict, judged.session)
             return
         question = Question.load(catalog.benchmark.question)
-        request = Benchmark(catalog=catalog.only(arms), question=question.to_json())
-        measured = run_task(context, platform, request, Benchmarked)
+        automatic = is_automatic(context.run.tags)
+        request = Benchmark(catalog=catalog.only(arms), question=question.to_json(), automatic=automatic)
+        with _candidates_served(context, catalog, platform, request, arms):
+            measured = run_task(context, platform, request, Benchmarked)
+        if platform.candidates == "started" and any(one.action == "promote" for one in measured.settled):
+            _apply_what_is_current(context, catalog, platform)
         yield from (
-            _result(context, arm, found, measured.session, platform.engine_image(catalog))
+            _result(context, arm, found, measured, platform.engine_image(catalog))
             for arm, found in measured.arms.items()
             if found.failed is None
         )
+        for model, why in ((arm, measured.quarantined[arm]) for arm in arms if arm in measured.quarantined):
+            context.log.error(f"{model} is not measured, {why}")
+            yield _servable(model, why)
         if measured.verdict is not None:
             context.log.info("\n" + measured.verdict.text)
             if VERDICT in context.selected_asset_keys:
                 yield verdict_result(measured.verdict, measured.session)
         failed = {arm: found.failed for arm, found in measured.arms.items() if found.failed is not None}
+        if not measured.arms and measured.quarantined:
+            failed = measured.quarantined
         if failed:
             raise dg.Failure("\n".join(f"{arm}: {why}" for arm, why in failed.items()), allow_retries=False)
 
     return vision_benchmark
 
 
-def _spec(model: str) -> dg.AssetSpec:
+def is_automatic(tags: Mapping[str, str]) -> bool:
+    """Did nobody ask for the run with these tags?"""
+    return tags.get(AUTOMATIC_TAG) == "true" or not {"dagster/schedule_name", "dagster/sensor_name"}.isdisjoint(tags)
+
+
+@contextlib.contextmanager
+def _candidates_served(
+    context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform, request: Benchmark, arms: Sequence[str]
+) -> Iterator[None]:
+    """Where the engine reads what it serves: have it serve the candidates of these models, and afterwards what is
+    current then. Killed in between, the next `llama_swap` takes them out.
+    """  # fmt: skip
+    due: set[str] = set()
+    if platform.candidates == "listed" and catalog.automation.promotion == "on_verdict":
+        found = inspected(context, catalog, platform, request.automatic)
+        due = {one.model for one in found.candidates if one.due and one.model in arms}
+        if due:
+            applied = apply_config(context, catalog, platform, found, due)
+            context.log.info(f"candidates of {', '.join(sorted(due))} are served to be measured; {applied.state}")
+    try:
+        yield
+    finally:
+        if due:
+            _apply_what_is_current(context, catalog, platform)
+
+
+def _apply_what_is_current(context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform) -> None:
+    """An observation, not a materialization of `llama_swap`: what is downstream of it has just been measured."""
+    found = inspected(context, catalog, platform)
+    applied = apply_config(context, catalog, platform, found)
+    names = {model: files.fingerprint for model, files in found.current.items()}
+    context.log.info(f"{applied.where}: {'written' if applied.changed else 'unchanged'}, serves what is current")
+    said = {"config_hash": applied.config.hash, "where": applied.where, "state": applied.state}
+    context.log_event(dg.AssetObservation(LLAMA_SWAP, metadata={**said, "current": dg.MetadataValue.json(names)}))
+
+
+def _spec(catalog: Catalog, model: Model, platform: Platform) -> dg.AssetSpec:
     return dg.AssetSpec(
-        key(model),
-        deps=[gguf.key(model), GPU_LEASE],
+        key(model.id),
+        deps=[gguf.key(model.id), GPU_LEASE],
         group_name=GROUP,
         description=first_paragraph(__doc__),
         kinds={"llamacpp"},
-        code_version="1",
+        code_version=versions.of_answers(catalog, model, platform.engine_image(catalog)),
         skippable=True,
     )
 
 
 def _result(
-    context: dg.AssetExecutionContext, arm: str, found: ArmResult, session: str, image: EngineImage | None
+    context: dg.AssetExecutionContext, arm: str, found: ArmResult, measured: Benchmarked, image: EngineImage | None
 ) -> dg.MaterializeResult:
     picture = (
         {"latency": dg.MetadataValue.md(f"![latency](data:image/png;base64,{found.picture_png})")}
@@ -108,9 +161,35 @@ def _result(
     photos = {"photos": dg.MetadataValue.table([dg.TableRecord(row) for row in found.photos])} if found.photos else {}
     return dg.MaterializeResult(
         asset_key=key(arm),
-        metadata={**found.figures, "session": session, "fingerprint": found.fingerprint or "", **picture, **photos},
-        check_results=[*_checks(context, arm, found), _image_check(arm, found.engine_image, image)],
+        metadata={
+            **found.figures,
+            "session": measured.session,
+            "fingerprint": found.fingerprint or "",
+            **_candidate(arm, measured),
+            **picture,
+            **photos,
+        },
+        check_results=[
+            *_checks(context, arm, found),
+            _image_check(arm, found.engine_image, image),
+            _servable(arm, ""),
+        ],
     )
+
+
+def _candidate(model: str, measured: Benchmarked) -> dict[str, str]:
+    """What became of the model's candidate, if it had one in this session."""
+    settled = next((one for one in measured.settled if one.model == model), None)
+    if settled is None:
+        return {}
+    return {"candidate": settled.arm, "candidate_decision": settled.action, "candidate_reason": settled.reason}
+
+
+def _servable(arm: str, quarantined: str) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key(arm), check_name=SERVABLE, passed=not quarantined, severity=dg.AssetCheckSeverity.ERROR,
+        description=quarantined or "the engine loaded it",
+    )  # fmt: skip
 
 
 def _checks(context: dg.AssetExecutionContext, arm: str, found: ArmResult) -> Iterator[dg.AssetCheckResult]:

@@ -6,6 +6,7 @@ fails the old files stay current and served. Here: the asset, its checks, its me
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import dagster as dg
 
@@ -33,7 +34,7 @@ def key(model: str) -> dg.AssetKey:
 
 def gguf_assets(catalog: Catalog, platform: Platform) -> list[dg.AssetsDefinition]:
     """One asset per catalog model."""
-    return [_asset(model, platform) for model in catalog.models]
+    return [_asset(model, catalog.automation.promotion, platform) for model in catalog.models]
 
 
 def gguf_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefinition]:
@@ -46,7 +47,7 @@ def selection_without(model: str) -> str:
     return f'not (key:"gguf/{model}" or key:"benchmark/{model}")'
 
 
-def _asset(model: Model, platform: Platform) -> dg.AssetsDefinition:
+def _asset(model: Model, promotion: Literal["at_once", "on_verdict"], platform: Platform) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(model.id),
         deps=[huggingface.key(model.id)],
@@ -66,16 +67,18 @@ def _asset(model: Model, platform: Platform) -> dg.AssetsDefinition:
     )
     def gguf(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         try:
-            found = run_task(context, platform, Download(model=model), Downloaded)
+            request = Download(model=model, promotion=promotion)
+            found = run_task(context, platform, request, Downloaded)
         except dg.Failure as failure:
             # What serves all models lies downstream of each: say how to go on without this one.
             says = f"{failure.description}\nto run the rest: --select '{selection_without(model.id)}'"
             raise dg.Failure(says, allow_retries=False) from None
         if found.update_error is None and found.revision:
-            current = found.current
-            huggingface.report_revision(context, model, found.revision, current.fingerprint, current.bytes)
+            followed = found.followed
+            huggingface.report_revision(context, model, found.revision, followed.fingerprint, followed.bytes)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(found.current.fingerprint),
+            # A candidate is news for what lies downstream: its benchmark decides which of the two is served.
+            data_version=dg.DataVersion(found.followed.fingerprint),
             metadata=_metadata(found),
             check_results=[_updated(model, found)],
         )
@@ -90,6 +93,7 @@ def _metadata(found: Downloaded) -> dict[str, dg.MetadataValue]:
     ]
     known = {
         "revision": dg.MetadataValue.text(found.revision) if found.revision else None,
+        "candidate": dg.MetadataValue.text(found.candidate.fingerprint) if found.candidate else None,
         "architecture": dg.MetadataValue.text(found.current.architecture) if found.current.architecture else None,
         "context_length": dg.MetadataValue.int(found.current.context_length) if found.current.context_length else None,
     }
@@ -110,8 +114,15 @@ def _updated(model: Model, found: Downloaded) -> dg.AssetCheckResult:
         check_name=UPDATED,
         passed=found.update_error is None,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=found.update_error or f"{model.repo} at {found.revision}",
+        description=found.update_error or f"{model.repo} at {found.revision}{_waiting(found)}",
     )
+
+
+def _waiting(found: Downloaded) -> str:
+    if found.candidate is None:
+        return ""
+    names = found.candidate.fingerprint[:12], found.current.fingerprint[:12]
+    return "; {} is a candidate and waits for its verdict, {} is served meanwhile".format(*names)
 
 
 def _checks(model: Model, platform: Platform) -> dg.AssetChecksDefinition:

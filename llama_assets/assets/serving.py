@@ -8,21 +8,23 @@ text (`engine.config`), where it goes (`platforms`).
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from llama_assets.assets import gguf
+from llama_assets.assets import gguf, versions
 from llama_assets.assets.described import first_paragraph
-from llama_assets.catalog import Catalog
+from llama_assets.catalog import Catalog, Model
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
+from llama_assets.tasks.candidates import as_candidate, serving_by
 from llama_assets.tasks.messages import Inspect, Inspected, ModelFiles
 
 if TYPE_CHECKING:
     from llama_assets.engine import Served
+    from llama_assets.platforms import Applied
 
 GROUP = "serving"
 ENGINE = dg.AssetKey("engine")
@@ -59,25 +61,21 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
         group_name=GROUP,
         description=first_paragraph(__doc__),
         kinds={"yaml"},
-        code_version="1",
+        code_version=versions.of_serving(catalog, platform.engine_image(catalog)),
     )
     def llama_swap(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        found = run_task(context, platform, Inspect(models=catalog.models), Inspected)
+        found = inspected(context, catalog, platform)
         missing = [model.id for model in catalog.models if model.id not in found.current]
-        if not found.current:
-            raise dg.Failure(
-                "no model has a verified file, so there is nothing to serve; materialize gguf/* first",
-                allow_retries=False,
-            )
-        files = [served(catalog, one) for one in found.current.values()]
-        with said_plainly():
-            applied = platform.apply_config(catalog, files, context.log.info)
+        kept_out = [model for model in found.current if model in found.quarantined]
+        applied = apply_config(context, catalog, platform, found)
         context.log.info(
             f"{', '.join(applied.changed) or applied.where}: {'written' if applied.changed else 'unchanged'}"
         )
         context.log.info(applied.state)
         if missing:
             context.log.warning(f"not served, no verified file: {', '.join(missing)}")
+        for model in kept_out:
+            context.log.warning(f"{model} is not served, {found.quarantined[model]}")
         text, image = applied.config.text, platform.engine_image(catalog)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(_version(applied.config.hash, image.reference if image else "")),
@@ -89,8 +87,8 @@ def llama_swap_asset(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
                 "written": bool(applied.changed),
                 "state": applied.state,
                 "image": str(image) if image else "no pod of ours",
-                "served": sorted(found.current),
-                "not_served": missing,
+                "served": sorted(set(found.current) - set(kept_out)),
+                "not_served": [*missing, *kept_out],
             },
         )
 
@@ -136,10 +134,54 @@ def said_plainly() -> Iterator[None]:
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
+def inspected(
+    context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform, automatic: bool = False
+) -> Inspected:
+    """What the store holds of every model, with candidates and what is quarantined."""
+    serving = serving_by(platform, catalog)
+    return run_task(context, platform, Inspect(models=catalog.models, serving=serving, automatic=automatic), Inspected)
+
+
+def apply_config(
+    context: dg.AssetExecutionContext,
+    catalog: Catalog,
+    platform: Platform,
+    found: Inspected,
+    candidates_of: Collection[str] = (),
+) -> "Applied":
+    """Apply what is current and not quarantined, in the catalog's order, and behind it candidates of some models.
+
+    Nothing else lists a candidate, so whoever applies without any takes out what a killed benchmark left.
+    """
+    files = [served(catalog, one) for model, one in found.current.items() if model not in found.quarantined]
+    if not files:
+        why = "; ".join(f"{model} is {says}" for model, says in found.quarantined.items())
+        raise dg.Failure(
+            f"no model can be served: {why}"
+            if why
+            else "no model has a verified file, so there is nothing to serve; materialize gguf/* first",
+            allow_retries=False,
+        )
+    files += [
+        candidate_served(catalog.model(one.model), one.arm, one.files)
+        for one in found.candidates
+        if one.due and one.model in candidates_of
+    ]
+    with said_plainly():
+        return platform.apply_config(catalog, files, context.log.info)
+
+
 def served(catalog: Catalog, files: ModelFiles) -> "Served":
     """A model's verified files as the engine is told of them."""
+    return _served(catalog.model(files.model), files)
+
+
+def candidate_served(model: Model, arm: str, files: ModelFiles) -> "Served":
+    """A candidate's files: under its arm's name, and never under a name that people use."""
+    return _served(as_candidate(model, arm), files)
+
+
+def _served(model: Model, files: ModelFiles) -> "Served":
     from llama_assets.engine import Served
 
-    return Served(
-        catalog.model(files.model), files.fingerprint, PurePosixPath(files.model_file), PurePosixPath(files.mmproj_file)
-    )
+    return Served(model, files.fingerprint, PurePosixPath(files.model_file), PurePosixPath(files.mmproj_file))

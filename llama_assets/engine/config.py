@@ -42,6 +42,11 @@ class Served:
     model_file: Path | PurePosixPath
     mmproj_file: Path | PurePosixPath
 
+    @property
+    def is_candidate(self) -> bool:
+        """It is there to be measured under its arm's name, `m@...`, which no model of the catalog can have."""
+        return "@" in self.model.id
+
 
 def command(
     served: Served, engine: catalog.Engine, port: str = PORT, server: Sequence[str] = ("llama-server",)

@@ -24,6 +24,7 @@ def render_litellm(served: Sequence[Served], address: str, key_variable: str | N
             "model_info": {"mode": "chat", "supports_vision": True, "max_input_tokens": one.model.context},
         }
         for one in served
+        if not one.is_candidate
         for name in (one.model.id, *one.model.aliases)
     ]
     return MADE_BY + yaml.safe_dump({"model_list": entries}, sort_keys=False)

@@ -47,7 +47,7 @@ class Decision:
 
 
 def word_of(found: Measured) -> Word:
-    """The two verdicts as one: worse on either is worse, better on one and no worse than equivalent on the other better."""
+    """Both verdicts as one: worse on either is worse; better needs one, and the other equivalent or better."""
     words = {found.seconds, found.valid_answers}
     if found.ended is not None or found.stopped_by:
         return "inconclusive"
@@ -96,7 +96,8 @@ def _undecided(found: Measured) -> str:
         return f"these rows allow no decision ({', '.join(found.stopped_by)})"
     if None in (found.seconds, found.valid_answers):
         return "it could not be compared with what is current"
-    needed = f"; about {found.photos_needed} photos would settle it" if found.photos_needed else ""
+    needed = f"about {found.photos_needed}" if found.photos_needed else "more"
+    needed = f"; {needed} photos would settle it (`benchmark.photos`)"
     return f"{_both(found)}{needed}"
 
 

@@ -35,6 +35,7 @@ from llama_assets.store.lists import Lists
 from llama_assets.store.locks import Locks
 from llama_assets.store.promote import Current
 from llama_assets.store.publish import STEPS, Facts, Published, Sets
+from llama_assets.store.trials import Trial, Trials
 from llama_assets.store.verify import Fault
 
 __all__ = [
@@ -59,6 +60,8 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreLimits",
+    "Trial",
+    "Trials",
     "Unusable",
     "WrongBytes",
     "in_words",
@@ -186,6 +189,10 @@ class Store:
         """Fingerprint -> why it is refused."""
         return self._current.refused(model)
 
+    def trials(self, model: str) -> Trials:
+        """What was tried of the model's sets and settled nothing. Raises StoreError for a name that is no model's."""
+        return Trials(self._sets.path(model, "any").parent, self._sets.locked)
+
     def pin(self, model: str, fingerprint: str, why: str = "") -> None:
         """Keep a published set, whatever becomes of it, until `unpin`. Raises NotPublished, Damaged, Busy, Unusable."""
         with self._sets.locked():
@@ -216,6 +223,10 @@ class Store:
     def missing(self, published: Published) -> tuple[Part, ...]:
         """Parts of a set that are gone, have another size, or are known to be damaged. Nothing is read."""
         return tuple(part for part in published.parts if not self.has(part.sha256, part.size))
+
+    def files(self) -> list[Path]:
+        """Every blob, and every beginning of one (`.part`)."""
+        return self._blobs.files()
 
     def free(self) -> int:
         """Bytes that may still be written on the volume. Raises Unusable."""

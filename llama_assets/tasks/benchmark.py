@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_assets.catalog import Catalog
-from llama_assets.store import Published
+from llama_assets.tasks.candidates import Contender, Lineup, facts_of, lineup, serving_by, settle, unsettled
 from llama_assets.tasks.hold import holder
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked
 from llama_assets.tasks.permission import Permission
-from llama_assets.tasks.verdict import judged_session
+from llama_assets.tasks.verdict import JudgedSession, judged_session
 
 if TYPE_CHECKING:
+    from llama_assets.bench.question import Question
     from llama_assets.bench.record import Arm, Comparison
     from llama_assets.bench.session import Outcome
     from llama_assets.tasks.work import Work
@@ -44,23 +45,56 @@ def benchmark_task(work: Work) -> Benchmarked:
         NeverAllowed, LedgerError: an automatic one may not have the card.
         SessionHalted: stopped, the card was asked for, or automation's window closed.
     """
-    from llama_assets.bench import photos, session
-    from llama_assets.bench.plan import mirrored_plan
     from llama_assets.bench.question import Question
-    from llama_assets.bench.record import Comparison
 
     request = Benchmark.model_validate(work.task.request)
-    catalog, platform, spec = request.catalog, work.platform, request.catalog.benchmark
-    question = Question.from_json(request.question)
+    catalog, question = request.catalog, Question.from_json(request.question)
+    answered = _left_behind(work, catalog, question)
+    if answered is not None:
+        return answered
     permission = Permission.of(work, catalog, request.automatic)
     permission.wait(_purpose(model.id for model in catalog.models))
-    current, failed = _verified(work, catalog)
-    if not current:
-        return Benchmarked(session="", arms=failed, verdict=None)
-    with photos.prepare(platform.photos(), spec.photos, spec.seed, work.say) as chosen:
-        arms = list(current)
+    serving = serving_by(work.platform, catalog)
+    found = lineup(work.platform.store(), catalog.models, serving, request.automatic)
+    _say_who_is_missing(work, found)
+    if not found.arms:
+        return Benchmarked(session="", arms=_missing(found), verdict=None, quarantined=dict(found.quarantined))
+    outcome = _measured(work, permission, question, found.arms)
+    if outcome.halted:
+        raise SessionHalted(outcome)
+    answer = _judged_and_settled(work, catalog, outcome.folder)
+    return answer.model_copy(
+        update={"arms": {**answer.arms, **_missing(found)}, "quarantined": dict(found.quarantined)}
+    )
+
+
+def _left_behind(work: Work, catalog: Catalog, question: Question) -> Benchmarked | None:
+    """Ends what a killed process left of the newest session: a candidate that was measured and not decided on.
+
+    Its answer is this one's, where it asked the same of the same models: then no card is needed.
+    """
+    from llama_assets.bench.record import Record
+
+    folder = unsettled(work.platform.results)
+    if folder is None:
+        return None
+    work.say(f"session {folder.name} was finished and not acted on; that is done first")
+    answer = _judged_and_settled(work, catalog, folder)
+    values = Record.read(folder).values
+    same = (values["catalog_hash"], values["question"]["hash"]) == (catalog.hash, question.hash)
+    return answer if same and set(answer.arms) == {model.id for model in catalog.models} else None
+
+
+def _measured(work: Work, permission: Permission, question: Question, contenders: Sequence[Contender]) -> Outcome:
+    from llama_assets.bench import photos, session
+    from llama_assets.bench.plan import mirrored_plan
+    from llama_assets.bench.record import Comparison
+
+    catalog, spec = permission.catalog, permission.catalog.benchmark
+    with photos.prepare(work.platform.photos(), spec.photos, spec.seed, work.say) as chosen:
+        arms = [one.arm for one in contenders]
         comparison = Comparison(
-            arms=tuple(_arm(catalog, published) for published in current.values()),
+            arms=tuple(_arm(one) for one in contenders),
             question=question,
             photos=chosen,
             plan=mirrored_plan(arms, [photo.name for photo in chosen.photos], spec.blocks, spec.seed),
@@ -69,55 +103,59 @@ def benchmark_task(work: Work) -> Benchmarked:
             answer_timeout_s=float(spec.answer_timeout_seconds),
             incumbent=spec.incumbent if spec.incumbent in arms else None,
         )
-        outcome = session.begin(platform.results, comparison, work.say)
+        outcome = session.begin(work.platform.results, comparison, work.say)
         if outcome.complete:  # killed between the last answer and the verdict: no card is needed for the rest
             session.finish(outcome, None, None, work.say)
-        else:
-            outcome = _under_the_lease(work, permission, comparison, outcome.folder, list(current.values()))
-    if outcome.halted:
-        raise SessionHalted(outcome)
-    judged = judged_session(outcome.folder) if outcome.rows else None
-    images = _images(outcome.folder)
-    results = {
-        model: found.model_copy(update={"engine_image": images.get(model)})
-        for model, found in (judged.arms if judged else {}).items()
-    }
-    for model, reason in outcome.ended.items():
-        failed[model] = ArmResult(figures={}, fingerprint=current[model].fingerprint, failed=reason)
-    results |= failed
+            return outcome
+        return _under_the_lease(work, permission, comparison, outcome.folder, contenders)
+
+
+def _judged_and_settled(work: Work, catalog: Catalog, folder: Path) -> Benchmarked:
+    """The verdict over a finished session, and what follows from it for candidates."""
+    from llama_assets.bench.record import Record
+
+    judged = _judgement_of(folder)
+    judgement = judged.judgement if judged else None
+    settled = settle(work.platform.store(), catalog.automation, folder, judgement, work.say)
+    record, results = Record.read(folder).values["arms"], dict(judged.arms) if judged else {}
+    for arm, facts in record.items():
+        if facts.get("ended"):
+            results[arm] = ArmResult(figures={}, fingerprint=facts["fingerprint"], failed=facts["ended"])
+        elif arm in results:
+            image = (facts.get("engine") or {}).get("image")
+            results[arm] = results[arm].model_copy(update={"engine_image": image})
+    promoted = {one.model: one.arm for one in settled if one.action == "promote"}
     return Benchmarked(
-        session=str(outcome.folder),
-        arms={model.id: results[model.id] for model in catalog.models},
+        session=str(folder),
+        arms={
+            model.id: results[promoted.get(model.id, model.id)]
+            for model in catalog.models
+            if promoted.get(model.id, model.id) in results
+        },
         verdict=judged.verdict if judged else None,
+        settled=settled,
     )
 
 
-def _images(folder: Path) -> dict[str, str | None]:
-    """What answered each arm, as the session's record has it: a run may only judge what an earlier one asked."""
-    from llama_assets.bench.record import Record
+def _say_who_is_missing(work: Work, found: Lineup) -> None:
+    for model, arm in _missing(found).items():
+        work.say(f"{model}: {arm.failed}")
+    for arm_name, why in found.quarantined.items():
+        work.say(f"{arm_name} is not measured, {why}")
+    for one in found.waiting:
+        why = f"{one.tries} tries settled nothing" if one.tries else "the engine is not ours to tell what to serve"
+        work.say(f"{one.arm} is not measured, {why}: it waits for a person (`llama-assets candidates`)")
 
-    arms = Record.read(folder).values["arms"]
-    return {model: (arm.get("engine") or {}).get("image") for model, arm in arms.items()}
 
-
-def _verified(work: Work, catalog: Catalog) -> tuple[dict[str, Published], dict[str, ArmResult]]:
-    """The verified files of every model, and the models that have none."""
-    store = work.platform.store()
-    current: dict[str, Published] = {}
-    failed: dict[str, ArmResult] = {}
-    for model in catalog.models:
-        published = store.current(model.id)
-        if published is None:
-            says = f"no verified file; materialize gguf/{model.id} first"
-            failed[model.id] = ArmResult(figures={}, fingerprint=None, failed=says)
-            work.say(f"{model.id}: {says}")
-        else:
-            current[model.id] = published
-    return current, failed
+def _missing(found: Lineup) -> dict[str, ArmResult]:
+    return {
+        model: ArmResult(figures={}, fingerprint=None, failed=f"no verified file; materialize gguf/{model} first")
+        for model in found.missing
+    }
 
 
 def _under_the_lease(
-    work: Work, permission: Permission, comparison: Comparison, folder: Path, current: Sequence[Published]
+    work: Work, permission: Permission, comparison: Comparison, folder: Path, contenders: Sequence[Contender]
 ) -> Outcome:
     from llama_assets.bench import session
     from llama_assets.bench.turns import Holding
@@ -125,11 +163,12 @@ def _under_the_lease(
 
     catalog = permission.catalog
     lease = permission.over(work.platform.lease(catalog))
-    served = [Served(catalog.model(p.model), p.fingerprint, p.model_file, p.mmproj_file) for p in current]
+    sets = [(one.model, one.published) for one in contenders]
+    told = [Served(model, p.fingerprint, p.model_file, p.mmproj_file) for model, p in sets]
     with work.stop.gentle() as stopped:
         with (
             lease.take(holder(), _purpose(comparison.plan.arms), work.say) as held,
-            work.platform.engine(catalog, served, folder / "engine", held.still_held, work.say) as engine,
+            work.platform.engine(catalog, told, folder / "engine", held.still_held, work.say) as engine,
         ):
             holding = Holding(held.token, held.still_held)
             outcome = session.run(folder, comparison, engine, holding, work.say, stopped)
@@ -143,14 +182,17 @@ def _purpose(models: Iterable[str]) -> str:
     return f"benchmark of {', '.join(models)}"
 
 
-def _arm(catalog: Catalog, published: Published) -> Arm:
+def _judgement_of(folder: Path) -> JudgedSession | None:
+    from llama_assets.bench.rows import NoRows
+
+    try:
+        return judged_session(folder)
+    except NoRows:  # no arm could be loaded: nothing to compare, and each arm says why
+        return None
+
+
+def _arm(one: Contender) -> Arm:
     from llama_assets.bench.record import Arm
 
-    model = catalog.model(published.model)
-    precision = published.facts.mmproj_file_type or model.mmproj
-    facts = {
-        "source": published.source,
-        "file_type": published.facts.file_type,
-        "architecture": published.facts.architecture,
-    }
-    return Arm(published.model, published.fingerprint, precision, facts)
+    precision = one.published.facts.mmproj_file_type or one.model.mmproj
+    return Arm(one.arm, one.published.fingerprint, precision, facts_of(one))

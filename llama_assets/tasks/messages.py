@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from llama_assets.catalog import Catalog, Model
+from llama_assets.catalog import Automation, Catalog, Engine, Model
 from llama_assets.launch import TaskKind
 
 AUTOMATIC_WAIT_S = 49 * 3600.0
@@ -46,6 +46,7 @@ class Download(Request):
 
     kind: ClassVar[TaskKind] = "download"
     model: Model
+    promotion: Literal["at_once", "on_verdict"] = "at_once"
 
     @property
     def about(self) -> str:
@@ -53,12 +54,31 @@ class Download(Request):
         return self.model.id
 
 
+class Serving(Message):
+    """How models are served, and what automation may do: what candidates and quarantine depend on beside the store.
+
+    `image` is the engine's, None where it is no pod of ours; `ours` is whether we tell the engine what to serve.
+    """
+
+    engine: Engine
+    automation: Automation
+    image: str | None = None
+    ours: bool = True
+
+
 class Inspect(Request):
-    """What the store holds for these models; with `verify`, every byte of the current files is hashed again."""
+    """What the store holds for these models; with `verify`, every byte of the current files is hashed again, and with
+    `repair` what is gone or damaged is fetched anew.
+
+    With `serving` the answer names candidates and what is quarantined, too; `automatic` as in `Benchmark`.
+    """
 
     kind: ClassVar[TaskKind] = "store"
     models: tuple[Model, ...]
     verify: bool = False
+    repair: bool = False
+    serving: Serving | None = None
+    automatic: bool = False
 
 
 class Benchmark(Request):
@@ -129,14 +149,23 @@ class ModelFiles(Message):
 
 
 class Downloaded(Answer):
-    """The files now current. `update_error` says why they are not those of the followed revision, if they are not."""
+    """The files now current. `update_error` says why they are not those of the followed revision, if they are not.
+
+    `candidate` are the files of the followed revision while they wait for their verdict; `revision` is theirs then.
+    """
 
     current: ModelFiles
+    candidate: ModelFiles | None = None
     repo: str
     revision: str | None
     seconds: float
     fetched_bytes: int
     update_error: str | None = None
+
+    @property
+    def followed(self) -> ModelFiles:
+        """The newest verified files: the candidate if there is one, else what is current."""
+        return self.candidate or self.current
 
 
 class FileFault(Message):
@@ -146,11 +175,30 @@ class FileFault(Message):
     says: str
 
 
+class Candidate(Message):
+    """A set beside what is current. `arm` is its name in a session and with the engine.
+
+    `due`: a benchmark measures it; else it waits for a person. `last` is what its newest session said.
+    """
+
+    arm: str
+    model: str
+    files: ModelFiles
+    due: bool
+    tries: int
+    last: str
+
+
 class Inspected(Answer):
-    """What the store holds. `faults` are per model and empty when `verify` was not asked."""
+    """What the store holds. `faults` are per model and empty when `verify` was not asked.
+
+    `quarantined` says why an arm is neither served nor measured; its model may be in `current` all the same.
+    """
 
     current: dict[str, ModelFiles]
     faults: dict[str, tuple[FileFault, ...]]
+    candidates: tuple[Candidate, ...] = ()
+    quarantined: dict[str, str] = {}
 
 
 class ArmResult(Message):
@@ -179,12 +227,29 @@ class VerdictResult(Message):
     picture_png: str | None = None
 
 
+class Settled(Message):
+    """What became of a candidate. `word` is the verdict on it as a whole, `session` the one that said so."""
+
+    arm: str
+    model: str
+    fingerprint: str
+    session: str
+    action: Literal["promote", "reject", "wait"]
+    word: Literal["better", "worse", "equivalent", "inconclusive"]
+    reason: str
+
+
 class Benchmarked(Answer):
-    """A session's end. `session` is its folder; arms that could not be measured have `failed` set."""
+    """A session's end. `session` is its folder; arms that could not be measured have `failed` set.
+
+    A model whose candidate was promoted has that one's figures. `quarantined` models were not measured, and why.
+    """
 
     session: str
     arms: dict[str, ArmResult]
     verdict: VerdictResult | None
+    settled: tuple[Settled, ...] = ()
+    quarantined: dict[str, str] = {}
 
 
 class Judged(Answer):

@@ -6,13 +6,23 @@ answer says why it is not the new one. Not here: how bytes are brought (`downloa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llama_assets.catalog import Model
 from llama_assets.store import BadHeader, Published, Refused, Store, StoreError, in_words
-from llama_assets.tasks.messages import Download, Downloaded, FileFacts, FileFault, Inspect, Inspected, ModelFiles
+from llama_assets.tasks.messages import (
+    Candidate,
+    Download,
+    Downloaded,
+    FileFacts,
+    FileFault,
+    Inspect,
+    Inspected,
+    ModelFiles,
+)
 
 if TYPE_CHECKING:
+    from llama_assets.tasks.download import Downloaded as Done
     from llama_assets.tasks.work import Work
 
 
@@ -24,21 +34,48 @@ def download_task(work: Work) -> Downloaded:
     """
     from llama_assets.tasks.download import DownloadFailed, download
 
-    model = Download.model_validate(work.task.request).model
-    store = work.platform.store()
+    request = Download.model_validate(work.task.request)
+    model, store = request.model, work.platform.store()
     try:
-        done = download(work.platform.hub(), store, model, say=work.say)
+        done = download(work.platform.hub(), store, model, promotion=request.promotion, say=work.say)
     except DownloadFailed as error:
         kept = _current(store, model)
         if kept is None:
             raise
         work.say(f"{model.id}: {kept.fingerprint[:12]} stays current and served: {error.why}")
-        return _kept(kept, model, str(error))
+        return _kept(kept, model, f"{error}{_damaged(store, kept)}")
     if not done.promoted:
         kept = store.current(model.id)
         if kept is None:
             raise Refused(model.id, done.fingerprint, done.held_back)
-        return _kept(kept, model, f"{done.fingerprint[:12]} is not promoted: {done.held_back}")
+        unmended = _mended(work, store, model)
+        if done.fingerprint not in store.refused(model.id):
+            work.say(f"{model.id}: {done.fingerprint[:12]} is a candidate; {kept.fingerprint[:12]} is served meanwhile")
+            beside = {"current": _files(kept), "candidate": _files(done.published)}
+            return _downloaded(done).model_copy(update={**beside, "update_error": unmended.strip() or None})
+        return _kept(kept, model, f"{done.fingerprint[:12]} is not promoted: {done.held_back}{unmended}")
+    return _downloaded(done)
+
+
+def _damaged(store: Store, kept: Published) -> str:
+    from llama_assets.tasks.repair import advice, damage
+
+    found = damage(store, kept)
+    return f"\n  {found}; {advice(store, kept)}" if found else ""
+
+
+def _mended(work: Work, store: Store, model: Model) -> str:
+    """What is current is not what was downloaded, so its damage is fetched apart; why not, if it cannot be."""
+    from llama_assets.tasks.repair import RepairFailed, repair
+
+    try:
+        repair(work.platform.hub(), store, model, work.say)
+    except RepairFailed as error:
+        return f"\n  {error}"
+    return ""
+
+
+def _downloaded(done: Done) -> Downloaded:
     return Downloaded(
         current=_files(done.published, {file.sha256: file.path for file in done.files}),
         repo=done.revision.repo,
@@ -69,13 +106,46 @@ def store_task(work: Work) -> Inspected:
     faults: dict[str, tuple[FileFault, ...]] = {}
     for model, files in found.items() if request.verify else ():
         faults[model.id] = _faults(store, model)
+        if faults[model.id] and request.repair:
+            faults[model.id] = _repaired(work, store, model, faults[model.id])
         says = [fault.says for fault in faults[model.id]] or ["sha256, header and projector are good"]
         for line in says:
             work.say(f"{model.id}: {files.fingerprint[:12]}, {in_words(files.bytes)} read again: {line}")
     return Inspected(
         current={model.id: _files(files) for model, files in found.items()},
         faults={name: says for name, says in faults.items() if says},
+        **_beside(store, request),
     )
+
+
+def _beside(store: Store, request: Inspect) -> dict[str, Any]:
+    """What is not current and yet of interest, if that was asked."""
+    if request.serving is None:
+        return {}
+    from llama_assets.tasks.candidates import lineup
+
+    found = lineup(store, request.models, request.serving, request.automatic)
+    candidates = tuple(
+        Candidate(
+            arm=one.arm, model=one.published.model, files=_files(one.published), due=one in found.due, tries=one.tries,
+            last=one.last,
+        )
+        for one in (*found.due, *found.waiting)
+    )  # fmt: skip
+    return {"candidates": candidates, "quarantined": dict(found.quarantined)}
+
+
+def _repaired(work: Work, store: Store, model: Model, faults: tuple[FileFault, ...]) -> tuple[FileFault, ...]:
+    """What is still wrong after fetching again what is damaged, and why."""
+    from llama_assets.tasks.repair import RepairFailed, repair
+
+    for fault in faults:
+        work.say(f"{model.id}: {fault.says}")
+    try:
+        repair(work.platform.hub(), store, model, work.say)
+    except RepairFailed as error:
+        return (FileFault(check="sha256", says=str(error)),)
+    return _faults(store, model)
 
 
 def _faults(store: Store, model: Model) -> tuple[FileFault, ...]:

@@ -15,6 +15,7 @@ from llama_assets.tasks.messages import ArmResult, Judged, VerdictResult
 
 if TYPE_CHECKING:
     from llama_assets.tasks.work import Work
+    from llama_assets.verdict import Judgement
 
 REPORT = "report.html"
 
@@ -30,10 +31,11 @@ class NoSession(RuntimeError):
 
 @dataclass(frozen=True)
 class JudgedSession:
-    """A session's figures: per arm, and the verdict over them."""
+    """A session's figures: per arm, and the verdict over them; `judgement` is where they are from."""
 
     arms: dict[str, ArmResult]
     verdict: VerdictResult
+    judgement: Judgement
 
 
 def verdict_task(work: Work) -> Judged:
@@ -95,7 +97,7 @@ def judged_session(folder: Path) -> JudgedSession:
         report=str(report),
         picture_png=_base64(verdict_png(judgement)),
     )
-    return JudgedSession(arms, verdict)
+    return JudgedSession(arms, verdict, judgement)
 
 
 def write_report(folder: Path, photos: bool = True, output: Path | None = None) -> Path:

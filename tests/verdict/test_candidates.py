@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from llama_assets.verdict import judge, render_html, render_markdown, render_text, verdict_png
@@ -55,3 +56,12 @@ def test_another_projector_in_a_candidate_is_what_is_tried_and_no_flaw(tmp_path:
     assert "mixed_mmproj" not in {warned.code for warned in judge(folder).warnings}
     other = write(tmp_path / "t", Recipe(models=ARMS), mmproj={"second": "Q8_0"})
     assert "mixed_mmproj" in {warned.code for warned in judge(other).warnings}
+
+
+def test_an_arm_that_never_answered_is_in_the_report_with_why(tmp_path: Path) -> None:
+    folder = write(tmp_path / "s", Recipe(models=ARMS[:2], ratios=(1, 1)))
+    session = json.loads((folder / "session.json").read_text())
+    session["arms"][CANDIDATE] = {"fingerprint": "ab" * 32, "ended": "it could not be loaded: no tensors"}
+    (folder / "session.json").write_text(json.dumps(session))
+    page = render_html(judge(folder), folder)
+    assert CANDIDATE in page and "no tensors" in page

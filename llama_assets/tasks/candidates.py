@@ -1,0 +1,277 @@
+"""Candidates: the arms of a session beside what is current, and what becomes of them after its verdict.
+
+Here: which arms there are (current, the newest fingerprint that waits for its verdict, less what is quarantined), and
+settling a finished session: promote, reject or wait, and which loads failed. A decision is written to session.json
+before it is carried out and marked there afterwards, so a process killed in between leaves work that the next one ends.
+Not here: what to decide (`policy.promotion`), measuring (`bench`), judging (`verdict`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_assets.catalog import Automation, Catalog, Model
+from llama_assets.platforms import Platform
+from llama_assets.policy.promotion import Decision, Measured, decide, is_due, is_quarantined, loading_key
+from llama_assets.store import Published, Store, Trial
+from llama_assets.tasks.messages import Serving, Settled
+
+if TYPE_CHECKING:
+    from llama_assets.bench.record import Record
+    from llama_assets.verdict import Judgement
+
+Say = Callable[[str], None]
+FINGERPRINT = 12  # characters of it in the name of a candidate's arm
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One arm. `model` is as the engine is told of it: its id is the arm's name, and a candidate has no alias.
+
+    `of` is the model that it is a candidate for, None for what is current. `tries` are the sessions that settled
+    nothing of it so far, `last` what the newest of them said.
+    """
+
+    arm: str
+    model: Model
+    published: Published
+    key: str
+    of: str | None = None
+    tries: int = 0
+    last: str = ""
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """What there is of some models. `due` are the candidates that are to be measured, `waiting` those that a person has
+    to decide on, `quarantined` why an arm is kept out, by its name.
+    """  # fmt: skip
+
+    current: tuple[Contender, ...]
+    due: tuple[Contender, ...]
+    waiting: tuple[Contender, ...]
+    missing: tuple[str, ...]
+    quarantined: Mapping[str, str]
+
+    @property
+    def arms(self) -> tuple[Contender, ...]:
+        """What is current, each followed by its candidates."""
+        return tuple(one for now in self.current for one in (now, *(c for c in self.due if c.of == now.arm)))
+
+
+def serving_by(platform: Platform, catalog: Catalog) -> Serving:
+    """How this platform serves this catalog's models."""
+    image = platform.engine_image(catalog)
+    return Serving(
+        engine=catalog.engine,
+        automation=catalog.automation,
+        image=image.reference if image else None,
+        ours=platform.candidates != "never",
+    )
+
+
+def lineup(store: Store, models: Sequence[Model], serving: Serving, automatic: bool) -> Lineup:
+    """Look into the store. `automatic`: a candidate that was tried often enough waits for a person; so do all where the
+    engine is somebody else's, and cannot be told to serve one.
+
+    Raises:
+        Damaged
+    """
+    current: list[Contender] = []
+    candidates: list[Contender] = []
+    missing: list[str] = []
+    quarantined: dict[str, str] = {}
+    for model in models:
+        published = store.current(model.id)
+        if published is None:
+            missing.append(model.id)
+            continue
+        found = [(current, _contender(published, model, serving))]
+        if serving.automation.promotion == "on_verdict" and (newer := candidate(store, model.id)) is not None:
+            found.append((candidates, _candidate(store, newer, model, serving)))
+        for where, one in found:
+            if why := quarantine(store, one, serving.automation.quarantine_after):
+                quarantined[one.arm] = why
+            else:
+                where.append(one)
+    measured = {one.arm for one in current}
+    candidates = [one for one in candidates if one.of in measured]  # else there is nothing to compare it with
+    due = tuple(one for one in candidates if serving.ours and is_due(one.tries, automatic))
+    waiting = tuple(one for one in candidates if one not in due)
+    return Lineup(tuple(current), due, waiting, tuple(missing), quarantined)
+
+
+def candidate(store: Store, model: str) -> Published | None:
+    """The newest set published after what is current that is not refused and was never current. Raises Damaged."""
+    for fingerprint, reasons in store.standing(model).items():
+        if "candidate" in reasons and not {"current", "previous"} & set(reasons):
+            return store.get(model, fingerprint)
+    return None
+
+
+def quarantine(store: Store, one: Contender, after: int) -> str:
+    """Why an arm is not served and not measured; empty if it may be. Raises Damaged."""
+    failures = store.trials(one.published.model).of("loads", one.key)
+    if not is_quarantined(failures, after):
+        return ""
+    return (
+        f"quarantined: it could not be loaded in {len(failures)} sessions in a row, the last at {failures[-1].at}: "
+        f"{failures[-1].why}; other files, arguments or another engine image free it, and so does "
+        f"`llama-assets quarantine release {one.published.model}`"
+    )
+
+
+def as_candidate(model: Model, arm: str) -> Model:
+    """The model as the engine is told of a candidate: another id, and none of the names that people use."""
+    return model.model_copy(update={"id": arm, "aliases": ()})
+
+
+def facts_of(one: Contender) -> dict[str, Any]:
+    """What session.json keeps of an arm, so that the session can be settled from its folder alone."""
+    published = one.published
+    return {
+        "source": published.source,
+        "file_type": published.facts.file_type,
+        "architecture": published.facts.architecture,
+        "loading_key": one.key,
+        "candidate_of": one.of,
+    }
+
+
+def unsettled(results: Path) -> Path | None:
+    """The newest session, if it is finished and a decision of it was not carried out; None otherwise."""
+    from llama_assets.bench.record import SESSION, NotASession, Record
+
+    for folder in sorted((results / "sessions").glob("*"), reverse=True):
+        if not (folder / SESSION).is_file():
+            continue
+        try:
+            record = Record.read(folder)
+        except NotASession:
+            continue
+        open_arms = [arm for arm in _candidates(record) if not (record.arm(arm).get("decided") or {}).get("done")]
+        return folder if record.finished and open_arms else None
+    return None
+
+
+def settle(
+    store: Store, automation: Automation, folder: Path, judgement: Judgement | None, say: Say
+) -> tuple[Settled, ...]:
+    """Carry out what a finished session says: decisions on its candidates, and which arms could not be loaded.
+
+    Called again, it ends what was begun and decides nothing twice.
+
+    Raises:
+        StoreError, NotASession
+    """
+    from llama_assets.bench.record import Record
+
+    record = Record.read(folder)
+    _note_loads(store, record)
+    settled = tuple(_settle(store, automation, record, judgement, arm) for arm in _candidates(record))
+    for one in settled:
+        say(f"{one.arm}: {one.action}: {one.reason}")
+    return settled
+
+
+def _settle(store: Store, automation: Automation, record: Record, judgement: Judgement | None, arm: str) -> Settled:
+    facts = record.arm(arm)
+    of, fingerprint, session = facts["candidate_of"], facts["fingerprint"], record.folder.name
+    decided = facts.get("decided")
+    if decided is None:
+        decision = _overtaken(store, of, fingerprint, record) or _decision(store, automation, record, judgement, arm)
+        decided = {"action": decision.action, "word": decision.word, "reason": decision.reason, "done": False}
+        facts["decided"] = decided
+        record.write()  # before it is done: a process killed now leaves what the next one has to do
+    if not decided["done"]:
+        trials = store.trials(of)
+        if decided["action"] == "promote":
+            trials.forget("undecided", fingerprint)
+            store.promote(of, fingerprint)
+        elif decided["action"] == "reject":
+            trials.forget("undecided", fingerprint)
+            if fingerprint not in store.refused(of):
+                store.refuse(of, fingerprint, f"{decided['reason']} (session {session})")
+        else:
+            trials.add("undecided", fingerprint, Trial(session, decided["reason"], _now()))
+        decided["done"] = True
+        record.write()
+    return Settled(
+        arm=arm, model=of, fingerprint=fingerprint, session=session,
+        action=decided["action"], word=decided["word"], reason=decided["reason"],
+    )  # fmt: skip
+
+
+def _overtaken(store: Store, of: str, fingerprint: str, record: Record) -> Decision | None:
+    """A person was quicker than the session: then its verdict moves nothing."""
+    current, refused = store.current(of), store.refused(of)
+    if fingerprint in refused:
+        return Decision("reject", "inconclusive", f"it was refused meanwhile: {refused[fingerprint]}")
+    if current is not None and current.fingerprint == fingerprint:
+        return Decision("promote", "inconclusive", "it was promoted meanwhile")
+    if current is None or current.fingerprint != record.arm(of)["fingerprint"]:
+        now = current.fingerprint[:12] if current else "nothing"
+        return Decision("wait", "inconclusive", f"{now} became current meanwhile, and it was measured against another")
+    return None
+
+
+def _decision(store: Store, automation: Automation, record: Record, judgement: Judgement | None, arm: str) -> Decision:
+    facts = record.arm(arm)
+    before = store.trials(facts["candidate_of"]).of("undecided", facts["fingerprint"])
+    tries = len({trial.session for trial in before} | {record.folder.name})
+    return decide(_measured(judgement, arm, facts), automation.promote_on, tries)
+
+
+def _measured(judgement: Judgement | None, arm: str, facts: Mapping[str, Any]) -> Measured:
+    found = Measured(ended=facts.get("ended"), ended_by=facts.get("ended_by"))
+    if judgement is None:
+        return found
+    on_seconds, on_valid = judgement.pair(arm, "seconds"), judgement.pair(arm, "valid_answers")
+    mine = (arm, facts["candidate_of"], None)
+    return replace(
+        found,
+        seconds=on_seconds.verdict if on_seconds else None,
+        valid_answers=on_valid.verdict if on_valid else None,
+        stopped_by=tuple(dict.fromkeys(w.code for w in judgement.stops if w.model in mine)),
+        photos_needed=on_seconds.photos_needed if on_seconds else None,
+    )
+
+
+def _note_loads(store: Store, record: Record) -> None:
+    """Remember arms that could not be loaded, forget it of those that could."""
+    for arm, facts in record.values["arms"].items():
+        model, key = facts.get("candidate_of") or arm, facts.get("loading_key")
+        if key is None:
+            continue
+        if facts.get("ended_by") == "load" and facts.get("canary") is None:
+            store.trials(model).add("loads", key, Trial(record.folder.name, str(facts["ended"]), _now()))
+        elif facts.get("canary") is not None:
+            store.trials(model).forget("loads", key)
+
+
+def _contender(published: Published, model: Model, serving: Serving) -> Contender:
+    key = loading_key(published.fingerprint, model, serving.engine, serving.image)
+    return Contender(model.id, model, published, key)
+
+
+def _candidate(store: Store, published: Published, model: Model, serving: Serving) -> Contender:
+    from llama_assets.bench.rows import candidate_arm
+
+    arm = candidate_arm(model.id, published.fingerprint[:FINGERPRINT])
+    trials = store.trials(model.id).of("undecided", published.fingerprint)
+    key = loading_key(published.fingerprint, model, serving.engine, serving.image)
+    return Contender(
+        arm, as_candidate(model, arm), published, key, model.id, len(trials), trials[-1].why if trials else ""
+    )
+
+
+def _candidates(record: Record) -> list[str]:
+    return [arm for arm, facts in record.values["arms"].items() if facts.get("candidate_of")]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,173 @@
+"""The task `benchmark` on a real store, real photos, a real lease file and real verdicts; only the engine is driven.
+
+world = World.make(folder)               models m and n with a current set each
+world.publish("m", 1)                    a newer set of m: its candidate
+world.engine.seconds = {"m@...": 0.5}    how long an arm takes for a photo; 1 s if not named
+world.benchmark()                        the task's answer
+world.killed_at("promoted")              the same in a process that is killed when the store says so
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from llama_assets import catalog as catalogs
+from llama_assets.bench.record import Record
+from llama_assets.catalog import Catalog
+from llama_assets.engine import Served
+from llama_assets.launch import ProcessLauncher, Task
+from llama_assets.platforms import Platform
+from llama_assets.settings import Settings
+from llama_assets.store import Store
+from llama_assets.tasks.benchmark import benchmark_task
+from llama_assets.tasks.candidates import Lineup, lineup, serving_by
+from llama_assets.tasks.messages import Benchmark, Benchmarked
+from llama_assets.tasks.stopping import Stop
+from llama_assets.tasks.work import Work
+from tests.bench.driven import QUESTION, DrivenClock, DrivenEngine, Reply
+from tests.store.pairs import published
+
+PHOTOS = 100  # as few as settle valid answers within five points where all of three arms are valid
+
+
+@dataclass
+class Engine(DrivenEngine):
+    """Answers at once and says that it took as long as the test wants, with a little noise."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    served: list[Served] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.answer = self._answer
+
+    def _answer(self, model: str, n: int) -> Reply:
+        noise = 1 + 0.02 * random.Random(n).random()
+        return Reply(text=json.dumps({"score": 1 + n % 10}), seconds=self.seconds.get(model, 1.0) * noise)
+
+
+class DrivenPlatform(Platform):
+    """This machine, with another engine."""
+
+    driven: Engine
+    at: Callable[[str], None]
+
+    def store(self) -> Store:
+        return Store(self.settings.store, at=self.at)
+
+    @contextlib.contextmanager
+    def engine(self, catalog: Catalog, served: Sequence[Served], *_: Any) -> Iterator[Engine]:  # type: ignore[override]
+        self.driven.served = list(served)
+        yield self.driven
+
+
+@dataclass
+class World:
+    """A store, photos and results below one folder."""
+
+    folder: Path
+    engine: Engine = field(default_factory=lambda: Engine(DrivenClock()))
+    at: Callable[[str], None] = lambda _: None
+    said: list[str] = field(default_factory=list)
+    automation: dict[str, Any] = field(default_factory=lambda: {"promotion": "on_verdict"})
+    arguments: tuple[str, ...] = ()
+    address: str | None = None
+
+    @classmethod
+    def make(cls, folder: Path) -> World:
+        """A new world."""
+        world = cls(folder)
+        (folder / "photos").mkdir(parents=True)
+        for number in range(PHOTOS):
+            Image.effect_noise((48, 48), 10 + number).save(folder / "photos" / f"{number:02d}.jpg")
+        for model in ("m", "n"):
+            world.store.promote(model, world.publish(model, 0))
+        return world
+
+    @property
+    def store(self) -> Store:
+        """The store, looked at from outside."""
+        return Store(self.folder / "store")
+
+    @property
+    def catalog(self) -> Catalog:
+        """Two models of the packaged catalog, under short names."""
+        packaged = catalogs.load()
+        models = tuple(
+            packaged.models[0].model_copy(
+                update={"id": name, "aliases": (f"{name}-alias",), "arguments": self.arguments}
+            )
+            for name in ("m", "n")
+        )
+        spec = packaged.benchmark.model_copy(update={"photos": PHOTOS, "incumbent": "n"})
+        automation = catalogs.Automation(**self.automation)
+        return packaged.model_copy(update={"models": models, "benchmark": spec, "automation": automation})
+
+    @property
+    def platform(self) -> DrivenPlatform:
+        """This machine, with the driven engine."""
+        settings = Settings(
+            store=self.folder / "store", results=self.folder / "results", photos=self.folder / "photos",
+            engine_url=self.address,
+        )  # fmt: skip
+        platform = DrivenPlatform("local", settings, ProcessLauncher())
+        object.__setattr__(platform, "driven", self.engine)
+        object.__setattr__(platform, "at", self.at)
+        return platform
+
+    def publish(self, model: str, seed: int) -> str:
+        """A verified set that nobody promoted; returns its fingerprint."""
+        return published(self.store, self.folder / "files", model, seed)
+
+    def benchmark(self, *models: str, automatic: bool = False) -> Benchmarked:
+        """One benchmark of these models, or of all."""
+        catalog = self.catalog.only(models) if models else self.catalog
+        request = Benchmark(catalog=catalog, question=QUESTION.to_json(), automatic=automatic)
+        task = Task("benchmark", "run", "step", request.model_dump(mode="json"))
+        return benchmark_task(Work(task, self.platform, self.said.append, Stop()))
+
+    def killed_at(self, step: str, *models: str) -> None:
+        """A benchmark in a process of its own that ends by SIGKILL once the store says `step`, or, for `decided`, once
+        session.json first holds a decision. A fork, because importing takes longer than all else.
+        """
+        child = os.fork()
+        if child == 0:
+            try:
+                if step == "decided":
+                    write = Record.write
+
+                    def written(record: Record) -> None:
+                        write(record)
+                        if any(facts.get("decided") for facts in record.values["arms"].values()):
+                            os.kill(os.getpid(), signal.SIGKILL)
+
+                    Record.write = written  # type: ignore[method-assign]
+                self.at = lambda reached: os.kill(os.getpid(), signal.SIGKILL) if reached == step else None
+                self.benchmark(*models)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, f"it was not killed at {step}"
+
+    def lineup(self, automatic: bool = False) -> Lineup:
+        """What the next benchmark would measure."""
+        return lineup(self.store, self.catalog.models, serving_by(self.platform, self.catalog), automatic)
+
+    def sessions(self) -> list[Path]:
+        """Every session's folder, oldest first."""
+        return sorted((self.folder / "results" / "sessions").glob("*"))
+
+
+def arm(model: str, fingerprint: str) -> str:
+    """The name of a candidate's arm."""
+    return f"{model}@{fingerprint[:12]}"
