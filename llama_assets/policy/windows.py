@@ -102,7 +102,10 @@ def leave(rules: Rules, now: datetime, used: Sequence[Span], expected_s: float |
 
 
 def _windows(rules: Rules, now: datetime, used: Sequence[Span]) -> Iterator[tuple[datetime, datetime, str]]:
-    """Every window of the coming days in which a lease may be held, with what ends it, in order."""
+    """The windows of the coming days in which a lease may be held, with what ends each, by their beginning.
+
+    What is left of a day may be used at once, or late, so that the next day's minutes follow without a break.
+    """
     for opens, closes, ends_with in _not_quiet(rules, now):
         begin = opens
         while begin < closes:
@@ -110,9 +113,15 @@ def _windows(rules: Rules, now: datetime, used: Sequence[Span]) -> Iterator[tupl
             if spent is None:
                 yield begin, closes, ends_with
                 break
+            used_up = f"the {rules.minutes_a_day:g} min of that day are used up"
             if spent > begin:
-                yield begin, spent, f"the {rules.minutes_a_day:g} min of that day are used up"
-            begin = rules.day(spent)[1]
+                yield begin, spent, used_up
+            tomorrow = rules.day(spent)[1]
+            late = tomorrow - timedelta(seconds=_left_s(rules, spent, used)) + MINUTE  # or one second decides
+            if begin < late < tomorrow < closes:
+                until = _spent_at(rules, late, closes, used)
+                yield late, until or closes, used_up if until else ends_with
+            begin = tomorrow
 
 
 def _not_quiet(rules: Rules, now: datetime) -> Iterator[tuple[datetime, datetime, str]]:
@@ -129,9 +138,21 @@ def _not_quiet(rules: Rules, now: datetime) -> Iterator[tuple[datetime, datetime
         elif quiet is not None and opens is not None:
             yield opens, moment, f"quiet hours {quiet} begin"
             opens = None
-        moment = moment.replace(second=0, microsecond=0) + MINUTE
+        moment = _look_again(rules, moment)
     if opens is not None:
         yield opens, last, "three days are over"
+
+
+def _look_again(rules: Rules, moment: datetime) -> datetime:
+    """When it may next have become quiet, or not quiet any more: at a boundary, or where the clocks change."""
+    local = moment.astimezone(rules.zone)
+    seconds = (local.hour * 60 + local.minute) * 60 + local.second
+    edges = ((edge.hour * 60 + edge.minute) * 60 for span in rules.quiet for edge in span)
+    ahead = min((edge - seconds - 1) % 86400 + 1 for edge in edges)
+    then = moment.replace(microsecond=0) + timedelta(seconds=ahead)
+    if then.astimezone(rules.zone).utcoffset() == local.utcoffset():
+        return then
+    return moment.replace(second=0, microsecond=0) + MINUTE
 
 
 def _spent_at(rules: Rules, begin: datetime, closes: datetime, used: Sequence[Span]) -> datetime | None:
@@ -140,11 +161,16 @@ def _spent_at(rules: Rules, begin: datetime, closes: datetime, used: Sequence[Sp
         return None
     while begin < closes:
         tomorrow = rules.day(begin)[1]
-        left = timedelta(seconds=max(0.0, rules.minutes_a_day * 60 - rules.used_s(begin, used)))
+        left = timedelta(seconds=_left_s(rules, begin, used))
         if begin + left < min(tomorrow, closes):
             return begin + left
         begin = tomorrow
     return None
+
+
+def _left_s(rules: Rules, moment: datetime, used: Sequence[Span]) -> float:
+    assert rules.minutes_a_day is not None
+    return max(0.0, rules.minutes_a_day * 60 - rules.used_s(moment, used))
 
 
 def _why_not_now(

@@ -40,7 +40,7 @@ class NeverAllowed(RuntimeError):
 class PermissionTimes:
     """How often is looked, said and written, and how long before a window's end work stops. Tests shorten them."""
 
-    look_again_s: float = 60.0
+    look_again_s: float = 300.0
     say_again_s: float = 1800.0
     still_s: float = 60.0
     give_back_s: float = 120.0
