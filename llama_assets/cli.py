@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from llama_assets.platforms import Platform, open_platform
 from llama_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from llama_assets.catalog import Catalog, Model
+    from llama_assets.tasks.messages import Inspected
 
 
 class Commands(click.Group):
@@ -45,6 +50,10 @@ def _platform() -> Platform:
 
 def _print(answer: dict[str, Any]) -> None:
     click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -129,6 +138,144 @@ def report(session: Path | None, open_it: bool, without_photos: bool, output: Pa
         click.launch(str(path))
 
 
+@main.command()
+@click.argument("model")
+@click.option("--to", metavar="FINGERPRINT", help="Not the one before but this one; its first characters will do.")
+@click.option("--why", default="rolled back", show_default=True, help="Why what is current is refused.")
+@click.option("--dry-run", is_flag=True, help="Say what would be served; change nothing.")
+@as_json
+def rollback(model: str, to: str | None, why: str, dry_run: bool, as_json: bool) -> None:
+    """Serve MODEL's previous fingerprint again, and refuse the current one. Needs no Hub."""
+    from llama_assets.tasks.applying import apply_current
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.keeping import RollBack, RolledBack
+
+    platform = _platform()
+    catalog = platform.catalog()
+    _known(catalog, model)
+    if not dry_run:
+        platform.wait_until_free(catalog, f"rollback of {model}", _say)
+    request = RollBack(model=model, to=to, why=why, served=platform.served(catalog).get(model), dry_run=dry_run)
+    done = ask(platform, request, RolledBack, _say)
+    if not as_json:
+        _echo(done.lines())
+    found: dict[str, Any] = done.model_dump(mode="json")
+    if not dry_run:
+        try:
+            applied, served = apply_current(platform, catalog, _say)
+        except Exception:
+            _say(f"{model} is rolled back in the store and not served yet: `llama-assets engine apply` does that")
+            raise
+        found |= {"where": applied.where, "changed": list(applied.changed), "state": applied.state, "served": served}
+        if not as_json:
+            click.echo(
+                f"{', '.join(applied.changed) or applied.where}: {'written' if applied.changed else 'as it was'}"
+            )
+            click.echo(applied.state)
+    if as_json:
+        _print(found)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go and why; remove nothing.")
+@as_json
+def gc(dry_run: bool, as_json: bool) -> None:
+    """Free what nobody needs: never what is current, previous, pinned, in use or a candidate."""
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.keeping import Collect, Collected
+
+    platform = _platform()
+    catalog = platform.catalog()
+    if not dry_run:
+        platform.wait_until_free(catalog, "garbage collection", _say)
+    done = ask(platform, Collect(in_use=_in_use(platform), dry_run=dry_run), Collected, _say)
+    _print(done.model_dump(mode="json")) if as_json else _echo(done.lines())
+
+
+@main.command()
+@click.argument("model")
+@click.argument("fingerprint")
+@click.option("--why", default="", help="Shown by `store list` and `gc`.")
+@as_json
+def pin(model: str, fingerprint: str, why: str, as_json: bool) -> None:
+    """Keep MODEL's FINGERPRINT, whatever becomes of it. The first six characters will do."""
+    _pin(model, fingerprint, True, why, as_json)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("fingerprint")
+@as_json
+def unpin(model: str, fingerprint: str, as_json: bool) -> None:
+    """Keep MODEL's FINGERPRINT no longer than anything else."""
+    _pin(model, fingerprint, False, "", as_json)
+
+
+def _pin(model: str, fingerprint: str, keep: bool, why: str, as_json: bool) -> None:
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.keeping import Pin, Pinned
+
+    done = ask(_platform(), Pin(model=model, fingerprint=fingerprint, keep=keep, why=why), Pinned, _say)
+    _print(done.model_dump(mode="json")) if as_json else _echo(done.lines())
+
+
+@main.group()
+def store() -> None:
+    """The model volume: what it holds, and whether that is still right."""
+
+
+@store.command("list")
+@as_json
+def store_list(as_json: bool) -> None:
+    """Show each model's sets: current, previous, candidate, pinned, refused, and their sizes."""
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.keeping import ListStore, Stored
+
+    platform = _platform()
+    found = ask(platform, ListStore(in_use=_in_use(platform)), Stored, _say)
+    _print(found.model_dump(mode="json")) if as_json else _echo(found.lines())
+
+
+@store.command("verify")
+@click.argument("models", nargs=-1)
+@click.option("--repair", is_flag=True, help="Fetch damaged files again, each from the commit it came from.")
+@as_json
+def store_verify(models: tuple[str, ...], repair: bool, as_json: bool) -> None:
+    """Hash every byte of MODELS' current files again, of all models if none is named."""
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.messages import Inspect, Inspected
+
+    platform = _platform()
+    catalog = platform.catalog()
+    chosen = tuple(_known(catalog, name) for name in models) or catalog.models
+    found = ask(platform, Inspect(models=chosen, verify=True, repair=repair), Inspected, _say)
+    missing = [model.id for model in chosen if model.id not in found.current] if models else []
+    if as_json:
+        faults = {name: [fault.says for fault in faults] for name, faults in found.faults.items()}
+        _print({"good": not faults and not missing, "verified": list(found.current), "faults": faults})
+    for name in missing:
+        _say(f"{name}: no verified file; materialize gguf/{name}")
+    sys.exit(1 if found.faults or missing else 0)
+
+
+def _known(catalog: Catalog, name: str) -> Model:
+    try:
+        return catalog.model(name)
+    except KeyError as error:
+        raise click.UsageError(str(error.args[0])) from None
+
+
+def _in_use(platform: Platform) -> dict[str, str]:
+    """Fingerprint -> by whom, as far as the engine's configuration says."""
+    served = platform.served(platform.catalog())
+    return {fingerprint: f"the engine's configuration, as {name}" for name, fingerprint in served.items()}
+
+
+def _echo(lines: Iterable[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
 @main.group()
 def lease() -> None:
     """Who has the card: look, hold it, or ask for its release."""
@@ -197,22 +344,18 @@ def engine() -> None:
 @as_json
 def engine_apply(dry_run: bool, take_over: bool, as_json: bool) -> None:
     """Serve the verified files of the store: write llama-swap's configuration, in a cluster with its Deployment."""
-    from llama_assets.engine import Served
+    from llama_assets.tasks.applying import apply_current
 
     platform = _platform()
-    catalog, store = platform.catalog(), platform.store()
-    found = [(model, files) for model in catalog.models if (files := store.current(model.id)) is not None]
-    served = [Served(model, files.fingerprint, files.model_file, files.mmproj_file) for model, files in found]
-    applied = platform.apply_config(
-        catalog, served, lambda line: click.echo(line, err=True), dry_run=dry_run, take_over=take_over
-    )
+    applied, served = apply_current(platform, platform.catalog(), _say, dry_run=dry_run, take_over=take_over)
     if as_json:
-        names = [model.id for model, _ in found]
-        _print({"where": applied.where, "changed": list(applied.changed), "state": applied.state, "served": names})
+        _print(
+            {"where": applied.where, "changed": list(applied.changed), "state": applied.state, "served": list(served)}
+        )
         return
     for what in applied.changed or (applied.where,):
         click.echo(f"{what}: {('would be written' if dry_run else 'written') if applied.changed else 'as it is to be'}")
-    click.echo(f"serves: {', '.join(model.id for model, _ in found) or 'no model; `gguf/*` is not fetched yet'}")
+    click.echo(f"serves: {', '.join(served) or 'no model; `gguf/*` is not fetched yet'}")
     click.echo(applied.state)
 
 
@@ -227,6 +370,104 @@ def engine_status(as_json: bool) -> None:
     else:
         click.echo("\n".join(seen.lines))
     sys.exit(0 if seen.good else 1)
+
+
+@main.command()
+@as_json
+def candidates(as_json: bool) -> None:
+    """List what is not served yet: candidates, what was found out about them, and who decides next."""
+    found = _inspected()
+    if as_json:
+        _print({"candidates": [one.model_dump(mode="json") for one in found.candidates]})
+        return
+    for one in found.candidates:
+        tried = f"tried {one.tries} times, last: {one.last}" if one.tries else "not measured yet"
+        decides = "the next benchmark measures it" if one.due else "waits for a person: `promote` or `reject`"
+        click.echo(f"{one.arm}  {one.files.bytes / 1e9:.2f} GB  {decides}; {tried}")
+    if not found.candidates:
+        click.echo("no candidate: of every model the newest verified files are current, or refused")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("fingerprint", required=False)
+@as_json
+def promote(model: str, fingerprint: str | None, as_json: bool) -> None:
+    """Serve MODEL's candidate without a verdict, or FINGERPRINT, also one that was refused."""
+    from llama_assets.tasks.applying import apply_current
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.deciding import Decide, Decided
+
+    platform = _platform()
+    catalog = platform.catalog()
+    _known(catalog, model)
+    platform.wait_until_free(catalog, f"promotion of {model}", _say)
+    done = ask(platform, Decide(action="promote", model=model, fingerprint=fingerprint), Decided, _say)
+    applied, _ = apply_current(platform, catalog, _say)
+    if as_json:
+        _print({**done.model_dump(mode="json"), "where": applied.where, "state": applied.state})
+    else:
+        _echo([*done.lines(), applied.state])
+
+
+@main.command()
+@click.argument("model")
+@click.argument("fingerprint")
+@click.option("--why", default="", help="Kept beside the refusal, and shown by `store list`.")
+@as_json
+def reject(model: str, fingerprint: str, why: str, as_json: bool) -> None:
+    """Never serve FINGERPRINT of MODEL, until somebody promotes it by hand. Nothing that is served changes."""
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.deciding import Decide, Decided
+
+    platform = _platform()
+    _known(platform.catalog(), model)
+    request = Decide(action="reject", model=model, fingerprint=fingerprint, why=why)
+    done = ask(platform, request, Decided, _say)
+    _print(done.model_dump(mode="json")) if as_json else _echo(done.lines())
+
+
+@main.group()
+def quarantine() -> None:
+    """Models that are not served because the engine could not load them, session after session."""
+
+
+@quarantine.command("list")
+@as_json
+def quarantine_list(as_json: bool) -> None:
+    """Show what is kept out, since when and why; exit status 1 if anything is."""
+    found = _inspected().quarantined
+    if as_json:
+        _print({"good": not found, "quarantined": found})
+    else:
+        _echo([f"{name}: {why}" for name, why in found.items()] or ["nothing is quarantined"])
+    sys.exit(1 if found else 0)
+
+
+@quarantine.command("release")
+@click.argument("model")
+@as_json
+def quarantine_release(model: str, as_json: bool) -> None:
+    """Forget MODEL's failed loads; `llama_swap` then serves it again."""
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.deciding import Release, Released
+
+    platform = _platform()
+    _known(platform.catalog(), model)
+    done = ask(platform, Release(model=model), Released, _say)
+    _print(done.model_dump(mode="json")) if as_json else _echo(done.lines())
+
+
+def _inspected() -> Inspected:
+    """The store's answer about every model, as automation sees it."""
+    from llama_assets.tasks.asking import ask
+    from llama_assets.tasks.candidates import serving_by
+    from llama_assets.tasks.messages import Inspect, Inspected
+
+    platform = _platform()
+    catalog = platform.catalog()
+    request = Inspect(models=catalog.models, serving=serving_by(platform, catalog), automatic=True)
+    return ask(platform, request, Inspected, _say)
 
 
 @main.command()

@@ -296,15 +296,26 @@ class EngineDeployment:
         wanted, drifted = self.pod.image, self.drift()
         try:
             deployment, pods = self._look()
-            data = self.kube.get("ConfigMap", self.pod.namespace, self.pod.config_name).get("data") or {}
+            served = self._configured()
         except NotFound:
             return EngineStatus(str(self), wanted, None, None, None, {}, drifted)
         replicas = int(deployment["spec"].get("replicas", 1))
         up = [pod for pod in newest(deployment, pods) if ready(pod)]
         running = RunningEngine(up[0]["metadata"]["name"], image_that_runs(up[0])) if up else None
         why = hindrance(deployment, pods).sentence if replicas and not up else None
-        served = json.loads(data.get(body.FINGERPRINTS) or "{}")
         return EngineStatus(str(self), wanted, replicas, running, why, served, drifted)
+
+    def served(self) -> Mapping[str, str]:
+        """Which fingerprint is served under which name; nothing before the first apply. Raises KubeError."""
+        try:
+            return self._configured()
+        except NotFound:
+            return {}
+
+    def _configured(self) -> dict[str, str]:
+        data = self.kube.get("ConfigMap", self.pod.namespace, self.pod.config_name).get("data") or {}
+        found: dict[str, str] = json.loads(data.get(body.FINGERPRINTS) or "{}")
+        return found
 
     def _look(self) -> tuple[Object, Sequence[Object]]:
         deployment = self.kube.get("Deployment", self.pod.namespace, self.pod.name)

@@ -104,6 +104,11 @@ class Blobs:
             part.size if self.has(part.sha256, part.size) else min(_size(self.part_path(part.sha256)) or 0, part.size)
         )
 
+    def files(self) -> list[Path]:
+        """Every blob, and every beginning of one."""
+        found = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        return [path for path in found if path.suffix in ("", ".part")]
+
     def check_space(self, parts: Iterable[Part], reserve_bytes: int) -> None:
         """Whether the volume can take what is still missing of the whole set, and stay usable.
 

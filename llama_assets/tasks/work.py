@@ -25,11 +25,11 @@ class Work:
 
     def do(self) -> Answer:
         """Do it. Raises the rooms' errors; SystemExit(143) when stopped."""
-        from llama_assets.tasks import benchmark, hold, store, verdict
+        from llama_assets.tasks import benchmark, hold, housekeeping, store, verdict
 
         kinds: dict[str, Callable[[Work], Answer]] = {
             "download": store.download_task,
-            "store": store.store_task,
+            "store": housekeeping.keeping_task if "action" in self.task.request else store.store_task,
             "benchmark": benchmark.benchmark_task,
             "hold": hold.hold_task,
             "verdict": verdict.verdict_task,

@@ -341,11 +341,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     return Files(parts, data)
 
 
+@pytest.mark.timeout(3600)  # a thousand take minutes
 def test_nothing_that_somebody_relies_on_is_ever_gone(
     files: Files, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power fails here, and a disk's time is all it would cost
-    histories, steps = (LONG, 40) if request.config.getoption("--long") else (SHORT, 16)
+    histories, steps = (LONG, 25) if request.config.getoption("--long") else (SHORT, 16)
     counts = Counter[str]()
     for number in range(histories):
         history = History(tmp_path, files, number)
