@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx
-import tenacity
+if TYPE_CHECKING:
+    import httpx
+    import tenacity
 
 Format = Literal["slack", "ntfy"]
 NOT_FOR_LATER = (400, 413, 422)  # about the message; what else is refused is about the address or the moment
@@ -38,6 +40,7 @@ class AlertLimits:
     first_wait_s: float = 0.5  # doubles
     longest_wait_s: float = 5.0  # a longer Retry-After is left to the next tick
     kept: int = 50  # messages that wait; the oldest goes first
+    deliver_s: float = 15.0  # no further message is begun after that: who delivers has a minute in all
     said_characters: int = 600  # of one message's state: ntfy makes a file of more than 4096 bytes
 
 
@@ -116,6 +119,8 @@ class Receiver:
             NotAccepted: never to be sent again.
             NotDelivered: to be sent again, later.
         """
+        import tenacity
+
         limits = self.limits
 
         def wait(state: tenacity.RetryCallState) -> float:
@@ -133,6 +138,8 @@ class Receiver:
         )(self._once, message)
 
     def _once(self, message: Message) -> str:
+        import httpx
+
         address, body = _ntfy(self.url, message) if self.format == "ntfy" else (self.url, _slack(message))
         try:
             answer = httpx.post(address, json=body, timeout=self.limits.timeout_s)
@@ -177,9 +184,10 @@ class Outbox:
         return Outbox(waiting[-kept:], self.dropped + max(0, len(waiting) - kept))
 
     def delivered(self, receiver: Receiver, say: Callable[[str], None]) -> Outbox:
-        """What still waits after trying: all of it, in order, until the receiver does not take one. Raises nothing."""
+        """What still waits after trying, in order, until one is not taken or time is up. Raises nothing."""
         waiting, dropped = list(self.waiting), self.dropped
-        while waiting:
+        until = time.monotonic() + receiver.limits.deliver_s
+        while waiting and time.monotonic() < until:
             first = waiting[0]
             if dropped:
                 first = replace(first, state=f"{first.state}\n({dropped} earlier messages could not be delivered)")

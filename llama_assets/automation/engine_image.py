@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from llama_assets.assets.engine import AVAILABLE, NEWEST, image_event, look_now, state
+from llama_assets.assets.last_said import last_said
 from llama_assets.assets.serving import ENGINE
 from llama_assets.catalog import Catalog, EngineImage
 from llama_assets.platforms import Platform
@@ -62,15 +63,15 @@ def engine_image_sensor(
 
 def _turned(instance: dg.DagsterInstance, look: ImageLook) -> Iterator[dg.AssetCheckEvaluation]:
     """The checks that are to say something else than they said last."""
-    keys = {AVAILABLE: look.available, NEWEST: look.newest}
-    for name, finding in keys.items():
-        if finding is None:
-            continue
-        key, wanted = dg.AssetCheckKey(ENGINE, name), state(finding)
-        record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
-        said = record.evaluation if record else None
-        if said is None or (said.passed, said.severity, said.description) != tuple(wanted.values()):
-            yield dg.AssetCheckEvaluation(asset_key=ENGINE, check_name=name, **wanted)
+    wanted = {dg.AssetCheckKey(ENGINE, AVAILABLE): look.available, dg.AssetCheckKey(ENGINE, NEWEST): look.newest}
+    said = last_said(instance, wanted)
+    for key, finding in wanted.items():
+        if finding and _differ(said.get(key), state(finding)):
+            yield dg.AssetCheckEvaluation(asset_key=ENGINE, check_name=key.name, **state(finding))
+
+
+def _differ(said: dg.AssetCheckEvaluation | None, wanted: dict[str, Any]) -> bool:
+    return said is None or any(getattr(said, name) != value for name, value in wanted.items())
 
 
 def _says(look: ImageLook) -> Iterator[str]:
