@@ -421,7 +421,7 @@ def kubernetes(settings: Settings) -> ClusterPlatform:
     models = frozenset[TaskKind]({"download", "store", "benchmark"})
     claims = (
         Claim("llama-models", str(MODELS), models),
-        Claim("llama-results", str(RESULTS), frozenset({"benchmark", "verdict"})),
+        Claim("llama-results", str(RESULTS), frozenset({"benchmark", "hold", "verdict"})),
         Claim("llama-results", str(RESULTS), frozenset({"store"}), read_only=True),  # whose files a cut session needs
         Claim(settings.photos_claim, str(PHOTOS), frozenset({"benchmark"}), read_only=True),
     )

@@ -30,6 +30,7 @@ from dagster._core.definitions.declarative_automation.automation_context import 
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.base import AssetRecord
+from dagster._utils.schedules import is_valid_cron_string
 
 from llama_assets.assets import benchmark, gguf, huggingface
 from llama_assets.assets.gpu import GPU_LEASE
@@ -50,6 +51,18 @@ RUN_TAGS = {
     # Run monitoring ends a run after six hours; one that waits for its hours and minutes may take two days longer.
     "dagster/max_runtime": str(round(AUTOMATIC_WAIT_S) + 6 * 3600),
 }
+
+
+class NoSuchTime(ValueError):
+    """The catalog's cron fields are five, and mean nothing."""
+
+    exit_status = 1
+
+    def __init__(self, cron: str) -> None:
+        super().__init__(
+            f"automation.weekly_benchmark = {cron!r} of the catalog: cron knows no such time; write minute, hour, day, "
+            "month and weekday, e.g. `0 3 * * 0` for Sundays at three"
+        )
 
 
 @dataclass(frozen=True)
@@ -267,7 +280,9 @@ class AnyDue(dg.AutomationCondition[dg.AssetKey]):
 
 
 def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
-    """The condition of each asset that may be asked for without a person."""
+    """The condition of each asset that may be asked for without a person. Raises NoSuchTime."""
+    if not is_valid_cron_string(catalog.automation.weekly_benchmark):  # the catalog knows no Dagster, and no cron
+        raise NoSuchTime(catalog.automation.weekly_benchmark)
     rules = Rules.of(catalog.automation)
     found: dict[dg.AssetKey, AssetCondition] = {}
     for model in catalog.models:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_assets.catalog import PACKAGED, Catalog, CatalogError, load
+from llama_assets.catalog import PACKAGED, Automation, Catalog, CatalogError, load
 
 
 def changed(tmp_path: Path, *pairs: tuple[str, str]) -> Path:
@@ -80,12 +80,36 @@ def test_every_problem_is_told_at_once_in_the_files_order_with_line_key_value_an
         ("  qwen3vl-4b:", "  qwen3vl-8b:", "is here twice"),
         ("    context: 3072", "    context: 3072\n    aliases: [qwen3vl-4b]", "is already a model"),
         ("seed: 1", "seed: 1\n  sed: 2", "unknown key"),
+        ("time_zone: UTC", "time_zone: Berlin", "no such time zone; write e.g. Europe/Berlin"),
+        ('"0 3 * * 0"', '"0 3 * *"', "write five cron fields"),
+        ("quiet_hours: []", 'quiet_hours: ["7-23"]', "'7-23': write from-to with two digits each"),
+        ("quiet_hours: []", 'quiet_hours: ["22:00-22:00"]', "write from-to with two digits each"),
+        ("quiet_hours: []", 'quiet_hours: "07:00-23:00"', "valid tuple"),
+        ("a_day: 120", "a_day: 0", "greater than or equal to 1"),
+        ("a_day: 120", "a_day: two hours", "valid integer"),
+        ("poll_minutes: 15", "poll_minutes: 0", "greater than or equal to 1"),
+        ("promotion: at_once", "promotion: never", "'at_once' or 'on_verdict'"),
+        ("[better, equivalent]", "[worse]", "'better' or 'equivalent'"),
+        ("quarantine_after: 3", "quarantine_afer: 3", "did you mean `quarantine_after`"),
     ],
 )
 def test_a_wrong_value_is_one_clear_line(tmp_path, old, new, says):
     with pytest.raises(CatalogError) as caught:
         load(changed(tmp_path, (old, new)))
     assert any(says in line for line in lines(caught.value)), str(caught.value)
+
+
+def test_a_wrong_value_of_automation_names_file_line_and_key(tmp_path):
+    path = changed(tmp_path, ("quiet_hours: []", 'quiet_hours: ["07:00-23:00", "7-23"]'))
+    with pytest.raises(CatalogError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    assert (problem.file, problem.key) == (path, "automation.quiet_hours")
+    assert "quiet_hours" in path.read_text().splitlines()[problem.line - 1]
+
+
+def test_the_defaults_of_automation_are_what_the_file_says():
+    assert load().automation == Automation()
 
 
 def test_yaml_that_is_none_names_the_line(tmp_path):
