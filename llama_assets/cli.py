@@ -470,6 +470,36 @@ def _inspected() -> Inspected:
     return ask(platform, request, Inspected, _say)
 
 
+@main.group()
+def alerts() -> None:
+    """Who is told of red checks and failed runs."""
+
+
+@alerts.command("test")
+@as_json
+def alerts_test(as_json: bool) -> None:
+    """Send one message to LLAMA_ASSETS_ALERT_URL, and show what the receiver answers."""
+    from llama_assets.alerts import AlertError, Message, Receiver
+
+    settings = Settings.read()
+    if settings.alert_url is None:
+        raise click.UsageError("LLAMA_ASSETS_ALERT_URL is not set, so nobody is told of red checks and failed runs")
+    receiver = Receiver(settings.alert_url.get_secret_value(), settings.alert_format)
+    todo = "nothing; red checks and failed runs will look like this"
+    message = Message("a test", "somebody asked for this message", todo, settings.ui_url or "", good=True)
+    try:
+        answer = receiver.send(message)
+    except AlertError as error:
+        if not as_json:
+            raise
+        _print({"good": False, "host": receiver.host, "format": receiver.format, "answer": str(error)})
+        sys.exit(error.exit_status)
+    if as_json:
+        _print({"good": True, "host": receiver.host, "format": receiver.format, "answer": answer})
+    else:
+        click.echo(answer)
+
+
 @main.command()
 @click.option("--once", is_flag=True, help="One pass; it waits one lifetime before it calls a named holder dead.")
 @click.option("--every", type=click.FloatRange(min=1), help="A pass every so many seconds, until ended.")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from llama_assets.catalog import Catalog
 from llama_assets.gpu import LeaseTimes
 from llama_assets.kube import Forbidden, KubeError, NotFound, Object
-from llama_assets.platforms import ENGINE, HUB_TOKEN, ClusterPlatform, Platform, open_platform
+from llama_assets.platforms import ALERT_URL, ENGINE, HUB_TOKEN, ClusterPlatform, Platform, open_platform
 from llama_assets.settings import Settings
 
 INSTALL = "`kubectl apply -k manifests/overlays/default` makes it"
@@ -57,6 +57,7 @@ def examine(*, offline: bool = False) -> Iterator[Finding]:
     yield Finding(
         "models", True, f"{len(catalog.models)} in the catalog: {', '.join(model.id for model in catalog.models)}"
     )
+    yield from _looked(_alerts, platform, catalog)
     if not offline:
         yield from _looked(_hub, platform, catalog)
     if isinstance(platform, ClusterPlatform):
@@ -85,6 +86,23 @@ def _bad(about: str, error: Exception) -> Finding:
 
 def _not_seen(about: str, error: Forbidden) -> Finding:
     return Finding(about, True, f"not known, this account may not see it: {error.message}", known=False)
+
+
+def _alerts(platform: Platform, _: Catalog) -> Iterator[Finding]:
+    from llama_assets.alerts import Receiver
+
+    settings = platform.settings
+    if settings.alert_url is None:
+        where = f" here; Secret {ALERT_URL.secret} says it for the cluster" if platform.name == "kubernetes" else ""
+        says = f"nobody is told of red checks and failed runs: LLAMA_ASSETS_ALERT_URL is not set{where}"
+        yield Finding("alerts", True, says)
+        return
+    receiver = Receiver(settings.alert_url.get_secret_value(), settings.alert_format)
+    links = "" if settings.ui_url else "; LLAMA_ASSETS_UI_URL would add links"
+    says = (
+        f"told to {receiver.host} in the form of {receiver.format}{links}; `llama-assets alerts test` sends a message"
+    )
+    yield Finding("alerts", True, says)
 
 
 def _hub(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
@@ -124,12 +142,20 @@ def _photos(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
 
 
 def _store(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
+    from llama_assets.tasks.candidates import lineup, serving_by
+
     root = platform.settings.store
     store = platform.store()
     for model in catalog.models:
         current = store.current(model.id)
         says = f"fingerprint {current.fingerprint[:12]}, {current.bytes / 1e9:.2f} GB" if current else "not fetched yet"
         yield Finding("store", True, f"{model.id}: {says}")
+    beside = lineup(store, catalog.models, serving_by(platform, catalog), automatic=True)
+    for arm, why in beside.quarantined.items():
+        yield Finding("store", False, f"{arm} is not served, {why}")
+    for one in beside.waiting:
+        todo = f"`llama-assets promote {one.of}` or `llama-assets reject {one.of} {one.published.fingerprint[:12]}`"
+        yield Finding("store", True, f"{one.arm} waits for a person, {todo}: {one.last or 'the engine is not ours'}")
     there = next(folder for folder in [root.absolute(), *root.absolute().parents] if folder.is_dir())
     yield Finding("store", True, f"{shutil.disk_usage(there).free / 1e9:.0f} GB free in {there}")
 
@@ -230,6 +256,7 @@ def _secrets(platform: ClusterPlatform, _: Catalog) -> Iterator[Finding]:
     namespace, mine = platform.settings.namespace, platform.settings.engine_secret
     hint = f"`kubectl create secret generic -n {namespace}"
     wanted = [(HUB_TOKEN.secret, HUB_TOKEN.key, "the Hub's token, for gated repos only", True)]
+    wanted.append((ALERT_URL.secret, ALERT_URL.key, "where red checks and failed runs are told", True))
     if mine:
         wanted.append((mine, "api-key", "what the engine demands of its clients", False))
     for name, key, holds, optional in wanted:

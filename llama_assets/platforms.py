@@ -227,6 +227,7 @@ ENGINE = "llama-swap"  # Deployment and Service of the engine, whichever kind it
 # What a task's pod is told as its caller was.
 HANDED_ON = ("engine_url", "engine_image", "engine_secret", "lease_lifetime_seconds", "without_reaper")
 HUB_TOKEN = SecretKey("llama-assets", "hf-token", optional=True)
+ALERT_URL = SecretKey("llama-assets", "alert-url", optional=True)  # for the code location only: no task tells anybody
 
 
 class ClusterPlatform(Platform):

@@ -154,20 +154,26 @@ def test_a_tag_that_is_gone_is_a_warning_while_the_digest_can_be_pulled(site):
     assert not ticks.check("newest").passed and ticks.check("newest").severity == WARN
 
 
+def executed(platform) -> dict[str, dg.AssetCheckEvaluation]:
+    """Both checks, as somebody executes them in the UI."""
+    both = dg.AssetSelection.checks(*(dg.AssetCheckKey(ENGINE, name) for name in ("available", "newest")))
+    job = dg.Definitions(jobs=[dg.define_asset_job("by_hand", both)])
+    result = dg.Definitions.merge(build_defs(catalogs.load(), platform), job).resolve_job_def("by_hand")
+    return {one.check_name: one for one in result.execute_in_process().get_asset_check_evaluations()}
+
+
 def test_the_checks_executed_by_hand_look_now(site):
     digest = site.push("swap", "cuda", "first")
-    settings = Settings(platform="kubernetes", engine_image=f"{site.host}/swap:cuda@{digest}")
-    defs = build_defs(catalogs.load(), kubernetes(settings))
-    graph = defs.resolve_asset_graph()
-    checks = {key for key in graph.asset_check_keys if key.asset_key == ENGINE}
-    assert {key.name for key in checks} == {"pinned", "available", "newest"}
-    by_hand = dg.AssetSelection.checks(*(key for key in checks if key.name != "pinned"))
-    job = dg.define_asset_job("by_hand", by_hand)
-    result = dg.Definitions.merge(defs, dg.Definitions(jobs=[job])).resolve_job_def("by_hand").execute_in_process()
-    assert {one.check_name: one.passed for one in result.get_asset_check_evaluations()} == {
-        "available": True,
-        "newest": True,
-    }
+    platform = kubernetes(Settings(platform="kubernetes", engine_image=f"{site.host}/swap:cuda@{digest}"))
+    assert {name: found.passed for name, found in executed(platform).items()} == {"available": True, "newest": True}
+    site.delete("swap", digest)
+    site.push("swap", "cuda", "second")
+    assert {name: found.severity for name, found in executed(platform).items()} == {"available": ERROR, "newest": WARN}
+
+
+def test_the_checks_are_green_where_the_engine_is_no_pod_of_ours(tmp_path):
+    found = executed(local(Settings(store=tmp_path, results=tmp_path)))
+    assert {(one.passed, one.description) for one in found.values()} == {(True, "the engine is no pod of ours")}
 
 
 def test_the_sensor_runs_by_default_where_the_engine_is_a_pod_of_ours(tmp_path):
