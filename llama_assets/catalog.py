@@ -211,6 +211,9 @@ class Automation(Entry):
 
     time_zone: str = Field("UTC", description="of the hours here, e.g. Europe/Berlin")
     weekly_benchmark: str = Field("0 3 * * 0", description="when every model is measured again, as five cron fields")
+    verify: str = Field(
+        "0 4 1 * *", description="when every byte of the files that are served is hashed again, as five cron fields"
+    )
     quiet_hours: tuple[str, ...] = Field(
         (), description="when no automatic lease may be held, e.g. 07:00-23:00; what would need one waits"
     )
@@ -237,7 +240,7 @@ class Automation(Entry):
             raise ValueError("no such time zone; write e.g. Europe/Berlin") from None
         return value
 
-    @field_validator("weekly_benchmark")
+    @field_validator("weekly_benchmark", "verify")
     @classmethod
     def _cron_fields(cls, value: str) -> str:
         if len(value.split()) != 5:

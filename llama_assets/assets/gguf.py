@@ -12,7 +12,7 @@ import dagster as dg
 
 from llama_assets.assets import huggingface
 from llama_assets.assets.described import first_paragraph
-from llama_assets.catalog import Catalog, Model
+from llama_assets.catalog import Automation, Catalog, Model
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected
@@ -39,7 +39,7 @@ def gguf_assets(catalog: Catalog, platform: Platform) -> list[dg.AssetsDefinitio
 
 def gguf_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefinition]:
     """Three blocking checks per model, in one step, on the files that would be served."""
-    return [_checks(model, platform) for model in catalog.models]
+    return [_checks(model, _hashed_again(catalog.automation), platform) for model in catalog.models]
 
 
 def selection_without(model: str) -> str:
@@ -125,11 +125,20 @@ def _waiting(found: Downloaded) -> str:
     return "; {} is a candidate and waits for its verdict, {} is served meanwhile".format(*names)
 
 
-def _checks(model: Model, platform: Platform) -> dg.AssetChecksDefinition:
+def _hashed_again(automation: Automation) -> dg.AutomationCondition:
+    """Disks forget: what is there is looked at again now and then, though nothing was downloaded. No card is needed."""
+    tick: dg.AutomationCondition = dg.AutomationCondition.cron_tick_passed(automation.verify, automation.time_zone)
+    due = tick.since_last_handled().with_label(f"hashed again: {automation.verify} ({automation.time_zone})")
+    return due & ~dg.AutomationCondition.any_deps_missing() & ~dg.AutomationCondition.any_deps_in_progress()
+
+
+def _checks(model: Model, when: dg.AutomationCondition, platform: Platform) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(
         name=f"gguf_{model.id.replace('-', '_').replace('.', '_')}_files",
         specs=[
-            dg.AssetCheckSpec(name, asset=key(model.id), blocking=True, description=says)
+            dg.AssetCheckSpec(
+                name, asset=key(model.id), blocking=True, description=says, automation_condition=when
+            )  # one step: all three or none
             for name, says in CHECKS.items()
         ],
         pool=POOL,
