@@ -64,6 +64,9 @@ class Settings(BaseSettings):
         pattern=r"^[^\s/@]+$",
         description="host[:port] of a container registry without TLS, for the engine's image",
     )
+    webhook_secret: SecretStr | None = Field(
+        None, description="what the Hub's webhook is to send as its secret, where one is listened for"
+    )
     engine_url: Address | None = Field(None, description="a running llama-swap or llama-server to use")
     llama_swap_bin: Path | None = Field(None, validation_alias="LLAMA_SWAP_BIN", description="a llama-swap binary")
     hf_endpoint: Address = Field(

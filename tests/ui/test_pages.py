@@ -12,6 +12,7 @@ from llama_assets.catalog import load
 from llama_assets.definitions import build_defs
 from llama_assets.platforms import local
 from llama_assets.settings import Settings
+from llama_assets.tasks.nudge import launch
 
 MODELS = [model.id for model in load().models]
 # Contract: names that people's dashboards use.
@@ -29,6 +30,10 @@ METADATA = """
 query ($key: AssetKeyInput!) { assetOrError(assetKey: $key) { ... on Asset { assetMaterializations(limit: 1) {
   metadataEntries { label ... on FloatMetadataEntry { floatValue } ... on IntMetadataEntry { intValue }
                     ... on MarkdownMetadataEntry { mdStr } ... on TextMetadataEntry { text } } } } } }
+"""
+RUN = """
+query ($id: ID!) { runOrError(runId: $id) { ... on Run {
+  status assetSelection { path } assetCheckSelection { name assetKey { path } } } } }
 """
 CHECKS = """
 query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
@@ -92,6 +97,21 @@ def test_a_models_files_have_four_green_checks_three_of_them_blocking(server, ta
 
     page = tab.open(f"/assets/gguf/{model}?view=checks")
     expect(page.get_by_text("Succeeded", exact=True)).to_have_count(4)
+
+
+def test_a_nudge_of_the_hubs_webhook_queues_a_look_at_the_models_named(server):
+    """A server without a daemon: the run waits, and is deleted again, because others read this instance."""
+    said = launch(server.address, ["qwen3vl-4b", "qwen3vl-8b"])
+    run_id = said.removeprefix("qwen3vl-4b, qwen3vl-8b: run ").removesuffix(" looks at the Hub")
+    try:
+        run = server.query(RUN, id=run_id)["runOrError"]
+        checks = {(*check["assetKey"]["path"], check["name"]) for check in run["assetCheckSelection"]}
+        assert checks == {("huggingface", "qwen3vl-4b", "followed"), ("huggingface", "qwen3vl-8b", "followed")}
+        assert run["status"] == "QUEUED" and not run["assetSelection"]
+    finally:
+        server.query("mutation ($id: String!) { deletePipelineRun(runId: $id) { __typename } }", id=run_id)
+    refused = launch(server.address, ["no-such-model"])
+    assert refused.startswith(f"no-such-model: {server.address} starts no look (") and "next tick will" in refused
 
 
 def test_the_verdicts_summary_is_markdown_with_a_picture(server, tab):
