@@ -19,7 +19,8 @@ addresses on a CDN with its own port) and to `hf download`. Use it like this:
         hub.when_sent(1_000_000, lambda: hub.push(...))          # somebody pushes half way
         hub.heal()                                               # nothing goes wrong any more
 
-        hub.gate("org/m-GGUF", allowed=["hf_friend"]); hub.hide(...); hub.disable(...); hub.rename(old, new)
+        hub.gate("org/m-GGUF", allowed=["hf_friend"]); hub.hide(...); hub.disable(...); hub.open(...)
+        hub.rename(old, new)
         hub.stop(); hub.start()                                  # down, and back on the same ports
         hub.count("cdn"); hub.requests("resolve", of="Q4_K_M")   # what was asked
 
@@ -187,6 +188,12 @@ class LoopbackHub:
         with self._guard:
             here = self._repos[repo]
             here.commits = {sha: here.commits[sha] for sha in here.branches.values()}
+
+    def open(self, repo: str) -> None:
+        """Take back what `gate`, `hide` and `disable` did."""
+        with self._guard:
+            found = self._repos[repo]
+            found.gated = found.private = found.disabled = False
 
     def _close(self, repo: str, how: Literal["gated", "private", "disabled"], allowed: Iterable[str]) -> None:
         with self._guard:

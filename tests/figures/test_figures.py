@@ -41,6 +41,19 @@ def test_a_figure_prints_a_json_line_beside_its_rival(name: str) -> None:
     assert all(one["quick"] and one["met"] is None for one in found), "a rehearsal meets no goal"
 
 
+def test_two_simulated_days_of_automation_fetch_measure_and_keep_every_promise() -> None:
+    """The year is `python -m figures --year`."""
+    command = [sys.executable, "-W", "ignore", "-m", "figures", "--year", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = promised(json.loads(done.stdout))
+    counts = found["counts"]
+    assert (counts["materialized gguf"], counts["materialized benchmark"]) == (3, 3)
+    assert counts["failed runs"] == 0 and "ticks that did not come to rest" not in counts
+    assert found["leases"] == 1 and found["ours"]["max"] > 5
+    assert (found["seconds_in_quiet_hours"], found["ledger_less_than_seen_s"]) == (0, 0.0)
+
+
 def test_the_demos_lines_say_the_first_run_and_the_next() -> None:
     """The demo itself is run by tests/end_to_end; the figure is only its seconds."""
     found = [promised(one) for one in demo.lines(How(False, 2, print), [30.0, 50.0], [20.0, 22.0])]
@@ -72,7 +85,7 @@ def test_ratios_and_differences_are_of_runs_in_the_same_round(
 
 def test_every_line_is_explained_and_has_its_latest_numbers() -> None:
     page = (ROOT / "docs" / "figures.md").read_text()
-    for name in [*(name for lines in LINES.values() for name in lines), "clean_clone_cold", "clean_clone_warm"]:
+    for name in [*(name for lines in LINES.values() for name in lines), "clean_clone_cold", "clean_clone_warm", "year"]:
         assert page.count(f"| `{name}` |") == 2, name
 
 
