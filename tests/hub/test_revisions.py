@@ -18,17 +18,20 @@ from llama_assets.demo.hub import LoopbackHub
 from llama_assets.hub import (
     FileNotFound,
     Forbidden,
+    Gated,
     Hub,
     HubDown,
     HubError,
     HubLimits,
     NotAHub,
+    NotAsked,
     RateLimited,
     RepoNotFound,
     Revision,
     RevisionNotFound,
     ServerError,
     Unauthorized,
+    Watched,
     watch,
     watch_all,
 )
@@ -346,3 +349,36 @@ def test_many_are_watched_at_once_with_one_request_for_each_followed_revision(
     assert isinstance(watched["gone"], RepoNotFound)
     assert [w.moved for w in watched.values() if not isinstance(w, HubError)] == [False, False, True]
     assert site.count(of=QWEN) == 1 and site.count(of=MINICPM) == 2 and site.count(of="org/gone") == 1
+
+
+def test_once_the_hub_limits_requests_the_others_are_not_asked(site: LoopbackHub, qwen: Model, minicpm: Model) -> None:
+    hub = Hub(site.url, limits=HubLimits(attempts=1, at_once=1))
+    site.fail(429, times=None, retry_after_s=33)
+    watched = watch_all(hub, [minicpm, qwen], {})
+    assert [type(answer) for answer in watched.values()] == [RateLimited, NotAsked]
+    assert [answer.retry_after_s for answer in watched.values() if isinstance(answer, HubError)] == [33, 33]
+    assert site.count() == 1
+    assert "because it limits requests (429)" in str(watched["qwen3vl-8b"])
+
+
+def test_when_the_time_is_up_nobody_is_asked(site: LoopbackHub, hub: Hub, qwen: Model) -> None:
+    seen = {qwen.id: hub.resolve(qwen)}
+    site.forget_requests()
+    assert isinstance(watch_all(hub, [qwen], seen, until=time.monotonic())[qwen.id], NotAsked)
+    assert site.count() == 0
+
+
+def test_a_gate_is_seen_before_a_download_meets_it(site: LoopbackHub, hub: Hub, qwen: Model) -> None:
+    """What a gated repo holds stays public, so that a look alone would be none the wiser."""
+    seen = hub.resolve(qwen)
+    site.gate(QWEN, allowed=["hf_mine"])
+    site.know("hf_other")
+    for token, says in ((None, "no token was sent"), ("hf_other", "has no access yet")):
+        with pytest.raises(Gated, match=says):
+            watch(Hub(site.url, token, IMPATIENT), qwen, seen)
+    mine = Hub(site.url, "hf_mine", IMPATIENT)
+    site.forget_requests()
+    assert watch(mine, qwen, seen).gated and site.counts() == {"api": 1, "resolve": 1}
+    site.forget_requests()
+    assert isinstance(watch_all(mine, [qwen], {qwen.id: seen}, let_in={qwen.id})[qwen.id], Watched)
+    assert site.counts() == {"api": 1}
