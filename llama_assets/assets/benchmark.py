@@ -86,16 +86,14 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             for arm, found in measured.arms.items()
             if found.failed is None
         )
-        for model, why in ((arm, measured.quarantined[arm]) for arm in arms if arm in measured.quarantined):
-            context.log.error(f"{model} is not measured, {why}")
-            yield _servable(model, why)
+        kept_out = {arm: f"not measured, {measured.quarantined[arm]}" for arm in arms if arm in measured.quarantined}
+        yield from (_servable(arm, why) for arm, why in kept_out.items())
         if measured.verdict is not None:
             context.log.info("\n" + measured.verdict.text)
             if VERDICT in context.selected_asset_keys:
                 yield verdict_result(measured.verdict, measured.session)
         failed = {arm: found.failed for arm, found in measured.arms.items() if found.failed is not None}
-        if not measured.arms and measured.quarantined:
-            failed = measured.quarantined
+        failed |= kept_out
         if failed:
             raise dg.Failure("\n".join(f"{arm}: {why}" for arm, why in failed.items()), allow_retries=False)
 
