@@ -92,12 +92,19 @@ def _turned(
     last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys) if keys else {}
     for name, failing in wanted.items():
         record = last.get(check_key(name))
-        if record is None or record.evaluation is None or _said(record.evaluation) != (failing and failing.kind):
+        if record is None or record.evaluation is None or _said(record.evaluation) != _state(failing):
             state = followed_state(after.models[name].revision, failing)
             yield dg.AssetCheckEvaluation(asset_key=key(name), check_name=FOLLOWED, **state)
 
 
+def _state(failing: Failing | None) -> str:
+    """What is worth another word: all is well, the Hub is away in whatever way, or a person has something to do."""
+    return "good" if failing is None else "away" if failing.passing else failing.kind
+
+
 def _said(evaluation: dg.AssetCheckEvaluation) -> object:
-    """The error's name, None where there was none."""
+    """The state that an earlier word told of."""
+    if evaluation.passed:
+        return "good"
     error = evaluation.metadata.get("error")
-    return None if evaluation.passed else error.value if error else ""
+    return "away" if evaluation.severity == dg.AssetCheckSeverity.WARN else error.value if error else ""

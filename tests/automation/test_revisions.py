@@ -359,6 +359,9 @@ def test_a_limit_that_lasts_is_a_warning_and_those_not_asked_come_first_the_next
         assert fault.played == 1
     assert set(asked[:3]) == {"a-GGUF", "b-GGUF", "c-GGUF"}
     assert ticks.red() == {"a": "WARN", "b": "WARN", "c": "WARN"}
+    site.fail(429, of="org/", times=1)
+    ticks.tick()
+    assert ticks.checks == [], "limited, or not asked for that reason: it is one state"
     site.heal()
     ticks.tick()
     assert ticks.red() == {}
