@@ -182,13 +182,14 @@ def rollback(model: str, to: str | None, why: str, dry_run: bool, as_json: bool)
 def gc(dry_run: bool, as_json: bool) -> None:
     """Free what nobody needs: never what is current, previous, pinned, in use or a candidate."""
     from llama_assets.tasks.asking import ask
-    from llama_assets.tasks.keeping import Collect, Collected
+    from llama_assets.tasks.keeping import Collect, Collected, in_use
 
     platform = _platform()
     catalog = platform.catalog()
     if not dry_run:
         platform.wait_until_free(catalog, "garbage collection", _say)
-    done = ask(platform, Collect(in_use=_in_use(platform), dry_run=dry_run), Collected, _say)
+    request = Collect(in_use=in_use(platform.served(catalog)), dry_run=dry_run)
+    done = ask(platform, request, Collected, _say)
     _print(done.model_dump(mode="json")) if as_json else _echo(done.lines())
 
 
@@ -229,10 +230,11 @@ def store() -> None:
 def store_list(as_json: bool) -> None:
     """Show each model's sets: current, previous, candidate, pinned, refused, and their sizes."""
     from llama_assets.tasks.asking import ask
-    from llama_assets.tasks.keeping import ListStore, Stored
+    from llama_assets.tasks.keeping import ListStore, Stored, in_use
 
     platform = _platform()
-    found = ask(platform, ListStore(in_use=_in_use(platform)), Stored, _say)
+    request = ListStore(in_use=in_use(platform.served(platform.catalog())))
+    found = ask(platform, request, Stored, _say)
     _print(found.model_dump(mode="json")) if as_json else _echo(found.lines())
 
 
@@ -263,12 +265,6 @@ def _known(catalog: Catalog, name: str) -> Model:
         return catalog.model(name)
     except KeyError as error:
         raise click.UsageError(str(error.args[0])) from None
-
-
-def _in_use(platform: Platform) -> dict[str, str]:
-    """Fingerprint -> by whom, as far as the engine's configuration says."""
-    served = platform.served(platform.catalog())
-    return {fingerprint: f"the engine's configuration, as {name}" for name, fingerprint in served.items()}
 
 
 def _echo(lines: Iterable[str]) -> None:

@@ -39,7 +39,7 @@ def build_defs(catalog: Catalog, platform: Platform) -> dg.Definitions:
             *engine_checks(catalog, platform),
         ],
         sensors=sensors(catalog, platform),
-        schedules=schedules(catalog),
+        schedules=schedules(catalog, platform),
         # One process per run: the heavy work is in tasks, and a step then hears SIGTERM in the ordinary way.
         executor=dg.in_process_executor,
     )

@@ -42,7 +42,7 @@ class LineReader(dg.PipesMessageReader):
 
 
 def run_task(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext | dg.OpExecutionContext,
     platform: Platform,
     request: Request,
     answer: type[A],

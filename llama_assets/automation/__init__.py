@@ -10,6 +10,7 @@ import dagster as dg
 
 from llama_assets.automation.conditions import automation_sensor, conditions, weekly_benchmark
 from llama_assets.automation.engine_image import engine_image_sensor
+from llama_assets.automation.garbage import collect_garbage
 from llama_assets.automation.gpu_lease import gpu_lease_sensor
 from llama_assets.automation.revisions import huggingface_revisions
 from llama_assets.automation.telling import telling_sensors
@@ -29,6 +30,6 @@ def sensors(catalog: Catalog, platform: Platform) -> list[dg.SensorDefinition]:
     return [*found, *telling_sensors(platform)]
 
 
-def schedules(catalog: Catalog) -> list[dg.ScheduleDefinition]:
+def schedules(catalog: Catalog, platform: Platform) -> list[dg.ScheduleDefinition]:
     """The schedules, off at first."""
-    return [weekly_benchmark(catalog)]
+    return [weekly_benchmark(catalog), collect_garbage(catalog, platform)]

@@ -6,7 +6,7 @@ Requests of kind `store` with an `action`, and their answers, which word themsel
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -16,6 +16,11 @@ from llama_assets.store import in_words
 from llama_assets.tasks.messages import Answer, Message, Request
 
 SHORT = 12  # characters of a fingerprint that people are shown, and may type
+
+
+def in_use(served: Mapping[str, str]) -> dict[str, str]:
+    """Fingerprint -> by whom, of name -> fingerprint as the engine's configuration says it."""
+    return {fingerprint: f"the engine's configuration, as {name}" for name, fingerprint in served.items()}
 
 
 class ListStore(Request):
