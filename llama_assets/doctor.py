@@ -254,22 +254,23 @@ def _has_image(node: Object, name: str) -> bool:
 
 def _secrets(platform: ClusterPlatform, _: Catalog) -> Iterator[Finding]:
     namespace, mine = platform.settings.namespace, platform.settings.engine_secret
-    hint = f"`kubectl create secret generic -n {namespace}"
     wanted = [(HUB_TOKEN.secret, HUB_TOKEN.key, "the Hub's token, for gated repos only", True)]
-    wanted.append((ALERT_URL.secret, ALERT_URL.key, "where red checks and failed runs are told", True))
     if mine:
         wanted.append((mine, "api-key", "what the engine demands of its clients", False))
+    wanted.append((ALERT_URL.secret, ALERT_URL.key, "where red checks and failed runs are told", True))
     for name, key, holds, optional in wanted:
+        todo = f"`kubectl create secret generic -n {namespace} {name} --from-literal={key}=...`"
         try:
             there = key in platform.kube.get("Secret", namespace, name).get("data", {})
+            patch = f"""'{{"stringData": {{"{key}": "..."}}}}'"""  # `create` refuses a Secret that is there
+            todo = f"`kubectl patch secret -n {namespace} {name} -p {patch}`"
         except NotFound:
             there = False
         except Forbidden as error:
             yield _not_seen("secret", error)
             continue
         says = f"Secret {name}, key {key}: {holds}"
-        make = "" if there else f". It is not there; {hint} {name} --from-literal={key}=...` makes it"
-        yield Finding("secret", there or optional, says + make)
+        yield Finding("secret", there or optional, says if there else f"{says}. It is not there; {todo} makes it")
 
 
 ACCOUNTS = {"llama-assets-lease": "benchmark and hold Jobs", "llama-assets-reaper": "the reaper"}

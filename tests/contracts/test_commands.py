@@ -113,7 +113,7 @@ def test_doctor_is_good_on_the_demo_and_bad_where_photos_are_missing(demo_run):
     good = demo_run.run("llama-assets", "doctor", "--offline", "--json")
     assert good.returncode == 0, good.stdout
     findings = json.loads(good.stdout)["findings"]
-    assert {f["about"] for f in findings} == {"env", "models", "asked", "photos", "store", "engine", "lease"}
+    assert {f["about"] for f in findings} == {"env", "models", "alerts", "asked", "photos", "store", "engine", "lease"}
     environment = {k: v for k, v in demo_run.environment.items() if k != "LLAMA_ASSETS_PHOTOS"}
     bad = DemoRun(demo_run.folder, demo_run.home, "", 0, environment).run("llama-assets", "doctor", "--offline")
     assert bad.returncode == 1
