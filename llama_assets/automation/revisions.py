@@ -92,7 +92,7 @@ def _turned(
     last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys) if keys else {}
     for name, failing in wanted.items():
         record = last.get(check_key(name))
-        if record is None or record.evaluation is None or _said(record.evaluation) != _state(failing):
+        if record is None or _said(record.evaluation) != _state(failing):
             state = followed_state(after.models[name].revision, failing)
             yield dg.AssetCheckEvaluation(asset_key=key(name), check_name=FOLLOWED, **state)
 
@@ -102,9 +102,11 @@ def _state(failing: Failing | None) -> str:
     return "good" if failing is None else "away" if failing.passing else failing.kind
 
 
-def _said(evaluation: dg.AssetCheckEvaluation) -> object:
-    """The state that an earlier word told of."""
+def _said(evaluation: object) -> object:
+    """The state that an earlier word told of; none, where somebody executes the check just now or was killed at it."""
+    if not isinstance(evaluation, dg.AssetCheckEvaluation):
+        return None
     if evaluation.passed:
         return "good"
     error = evaluation.metadata.get("error")
-    return "away" if evaluation.severity == dg.AssetCheckSeverity.WARN else error.value if error else ""
+    return "away" if evaluation.severity == dg.AssetCheckSeverity.WARN else error and error.value

@@ -52,6 +52,8 @@ def _difference(
     hub: Hub, old: Revision, before: RemoteFile, new: Revision, after: RemoteFile, until: float, limits: HeaderLimits
 ) -> str:
     unknown = "what differs in it is not known, because"
+    if not before.size or not after.size:
+        return f"{unknown} {'it is' if not after.size else 'it was'} empty"
     headers = []
     for when, revision, file in (("new", new, after), ("old", old, before)):
         if time.monotonic() >= until:

@@ -14,8 +14,11 @@ from tempfile import TemporaryDirectory
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.utils import make_new_run_id
 from gguf import GGUFReader, GGUFWriter
 
 from llama_assets import catalog as catalogs
@@ -225,8 +228,9 @@ def test_a_changed_template_is_reported_once_with_what_changed(ticks, site, tmp_
         (lambda t, f: {"projector": mmproj_gguf(f / "q.gguf", deepstack=2).read_bytes()},
          f"vision projector {PROJECTOR} was replaced: tensors: 1 new (v.deepstack.1.fc2.bias);"),
         (lambda t, f: {"weights": b"GGUF in no version"}, "is not known, because a header cannot be read: "),
+        (lambda t, f: {"weights": b""}, "is not known, because it is empty"),
     ],
-    ids=["metadata", "vocabulary", "tensor table", "tensor data", "projector", "no GGUF any more"],
+    ids=["metadata", "vocabulary", "tensor table", "tensor data", "projector", "no GGUF any more", "empty"],
 )  # fmt: skip
 def test_what_changed_is_read_from_the_headers(ticks, tmp_path, change, says):
     ticks.push("a", **change(ticks, tmp_path))
@@ -505,6 +509,18 @@ def test_the_check_is_in_the_graph_and_whoever_executes_it_looks_and_reports_now
     ticks.token = "hf_mine"
     ticks.tick()
     assert ticks.red() == {}, "and says that it is well, though for the sensor it always was"
+
+
+def test_a_check_whose_execution_was_killed_is_said_anew(ticks):
+    planned = AssetCheckEvaluationPlanned(asset_key=key("a"), check_name=FOLLOWED)
+    event = DagsterEvent(
+        DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value, "__ASSET_JOB", event_specific_data=planned
+    )
+    ticks.instance.report_dagster_event(event, run_id=make_new_run_id())
+    ticks.tick()
+    assert [check.asset_key for check in ticks.checks] == [key("a")] and ticks.check("a").passed
+    ticks.tick()
+    assert ticks.checks == []
 
 
 def test_the_sensor_is_on_by_default_on_every_platform_and_polls_as_the_catalog_says(ticks):
