@@ -144,6 +144,9 @@ class Gpu(Entry):
         pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$",
         description="what a pod asks one of to get the card, e.g. nvidia.com/gpu; null asks for none",
     )
+    memory_gib: float | None = Field(
+        None, gt=0, description="the card's memory, e.g. 12; with it a model that cannot fit is told before it is tried"
+    )
     runtime_class: str | None = Field(
         None, pattern=NAME, description="RuntimeClass that brings the card into the engine's pod, where one is needed"
     )
@@ -293,7 +296,12 @@ class Catalog(Entry):
         what may happen without a person, which changes no answer.
         """
         said = self.model_dump(
-            mode="json", exclude={"benchmark": {"question": {"prompt", "answer_schema"}}, "automation": True}
+            mode="json",
+            exclude={
+                "benchmark": {"question": {"prompt", "answer_schema"}},
+                "automation": True,
+                "gpu": {"memory_gib"},
+            },
         )
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

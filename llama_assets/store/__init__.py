@@ -29,6 +29,7 @@ from llama_assets.store.errors import (
     WrongBytes,
     in_words,
 )
+from llama_assets.store.footprint import Footprint, footprint
 from llama_assets.store.gc import Garbage, Item, Plan
 from llama_assets.store.header import Fit
 from llama_assets.store.lists import Lists
@@ -49,6 +50,7 @@ __all__ = [
     "Facts",
     "Fault",
     "Fit",
+    "Footprint",
     "Item",
     "NoSpace",
     "NoWayBack",
@@ -68,6 +70,7 @@ __all__ = [
 ]
 
 _DEFAULTS = StoreLimits()
+ROLES = ("model", "mmproj")
 
 
 class Store:
@@ -188,6 +191,15 @@ class Store:
     def refused(self, model: str) -> dict[str, str]:
         """Fingerprint -> why it is refused."""
         return self._current.refused(model)
+
+    def footprint(self, published: Published) -> Footprint:
+        """What a set asks of a card's memory. Raises BadHeader, Damaged."""
+        blobs = {role: [self._blobs.path(p.sha256) for p in published.parts if p.role == role] for role in ROLES}
+        try:
+            return footprint(blobs["model"], blobs["mmproj"][0])
+        except OSError as error:
+            problem = f"cannot be read ({error.strerror})"
+            raise Damaged(published.folder, problem, f"materialize gguf/{published.model} again") from error
 
     def trials(self, model: str) -> Trials:
         """What was tried of the model's sets and settled nothing. Raises StoreError for a name that is no model's."""

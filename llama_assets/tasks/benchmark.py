@@ -6,13 +6,14 @@ judges. Steps: prepare everything that needs no card; take the card; ask; give i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_assets.catalog import Catalog
 from llama_assets.tasks.candidates import Contender, Lineup, facts_of, lineup, serving_by, settle, unsettled
+from llama_assets.tasks.fitting import fitting
 from llama_assets.tasks.hold import holder
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked
 from llama_assets.tasks.permission import Permission
@@ -54,18 +55,20 @@ def benchmark_task(work: Work) -> Benchmarked:
         return answered
     permission = Permission.of(work, catalog, request.automatic)
     permission.wait(_purpose(model.id for model in catalog.models))
-    serving = serving_by(work.platform, catalog)
-    found = lineup(work.platform.store(), catalog.models, serving, request.automatic)
-    _say_who_is_missing(work, found)
-    if not found.arms:
-        return Benchmarked(session="", arms=_missing(found), verdict=None, quarantined=dict(found.quarantined))
-    outcome = _measured(work, permission, question, found.arms)
-    if outcome.halted:
-        raise SessionHalted(outcome)
-    answer = _judged_and_settled(work, catalog, outcome.folder)
-    return answer.model_copy(
-        update={"arms": {**answer.arms, **_missing(found)}, "quarantined": dict(found.quarantined)}
-    )
+    store, serving = work.platform.store(), serving_by(work.platform, catalog)
+    found = lineup(store, catalog.models, serving, request.automatic)
+    fits = fitting(store, catalog, found.arms, work.say)
+    left_out = {**_missing(found), **_failed(fits.too_large)}
+    _say_who_is_left_out(work, found, left_out)
+    if fits.arms:
+        outcome = _measured(work, permission, question, fits.arms)
+        if outcome.halted:
+            raise SessionHalted(outcome)
+        answer = _judged_and_settled(work, catalog, outcome.folder)
+    else:
+        answer = Benchmarked(session="", arms={}, verdict=None)
+    beside = {"settled": (*fits.rejected, *answer.settled), "quarantined": dict(found.quarantined)}
+    return answer.model_copy(update={"arms": {**answer.arms, **left_out}, **beside})
 
 
 def _left_behind(work: Work, catalog: Catalog, question: Question) -> Benchmarked | None:
@@ -137,8 +140,8 @@ def _judged_and_settled(work: Work, catalog: Catalog, folder: Path) -> Benchmark
     )
 
 
-def _say_who_is_missing(work: Work, found: Lineup) -> None:
-    for model, arm in _missing(found).items():
+def _say_who_is_left_out(work: Work, found: Lineup, left_out: dict[str, ArmResult]) -> None:
+    for model, arm in left_out.items():
         work.say(f"{model}: {arm.failed}")
     for arm_name, why in found.quarantined.items():
         work.say(f"{arm_name} is not measured, {why}")
@@ -148,10 +151,11 @@ def _say_who_is_missing(work: Work, found: Lineup) -> None:
 
 
 def _missing(found: Lineup) -> dict[str, ArmResult]:
-    return {
-        model: ArmResult(figures={}, fingerprint=None, failed=f"no verified file; materialize gguf/{model} first")
-        for model in found.missing
-    }
+    return _failed({model: f"no verified file; materialize gguf/{model} first" for model in found.missing})
+
+
+def _failed(reasons: Mapping[str, str]) -> dict[str, ArmResult]:
+    return {model: ArmResult(figures={}, fingerprint=None, failed=why) for model, why in reasons.items()}
 
 
 def _under_the_lease(

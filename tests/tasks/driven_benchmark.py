@@ -82,6 +82,7 @@ class World:
     automation: dict[str, Any] = field(default_factory=lambda: {"promotion": "on_verdict"})
     arguments: tuple[str, ...] = ()
     address: str | None = None
+    card_gib: float | None = None
 
     @classmethod
     def make(cls, folder: Path) -> World:
@@ -111,7 +112,8 @@ class World:
         )
         spec = packaged.benchmark.model_copy(update={"photos": PHOTOS, "incumbent": "n"})
         automation = catalogs.Automation(**self.automation)
-        return packaged.model_copy(update={"models": models, "benchmark": spec, "automation": automation})
+        gpu = packaged.gpu.model_copy(update={"memory_gib": self.card_gib})
+        return packaged.model_copy(update={"models": models, "benchmark": spec, "automation": automation, "gpu": gpu})
 
     @property
     def platform(self) -> DrivenPlatform:

@@ -177,3 +177,15 @@ def test_a_good_load_breaks_the_row_of_failures(world: World) -> None:
     world.engine.broken = set()
     world.benchmark("m")
     assert not (world.folder / "store/models/m/trials.json").exists()
+
+
+def test_what_cannot_fit_is_told_with_its_figures_before_the_card_is_taken(world: World) -> None:
+    new = world.publish("m", 1)
+    world.card_gib = 1e-6
+    answer = world.benchmark("m")
+    assert "it cannot fit" in answer.arms["m"].failed and "weights" in answer.arms["m"].failed
+    (settled,) = answer.settled
+    assert (settled.arm, settled.action) == (arm("m", new), "reject") and settled.reason in world.store.refused("m")[
+        new
+    ]
+    assert world.engine.log == [] and world.sessions() == [] and "gpu lease" not in "\n".join(world.said)

@@ -1,0 +1,51 @@
+"""Before the card is taken: which arms cannot fit on it. A candidate is rejected for that, a current model left out.
+
+Joins the store's headers and the catalog's card with `policy.fit`. Not here: the judgement itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llama_assets.catalog import Catalog
+from llama_assets.policy.fit import fit
+from llama_assets.store import Store
+from llama_assets.tasks.candidates import Contender
+from llama_assets.tasks.messages import Settled
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The arms that may be tried, why the others are not, and the candidates that were rejected for it."""
+
+    arms: tuple[Contender, ...]
+    too_large: dict[str, str]
+    rejected: tuple[Settled, ...]
+
+
+def fitting(store: Store, catalog: Catalog, arms: Sequence[Contender], say: Callable[[str], None]) -> Fitting:
+    """Judge every arm by its headers; refuse candidates that cannot fit. Raises StoreError."""
+    too_large: dict[str, str] = {}
+    for one in arms:
+        arguments = (*catalog.engine.arguments, *one.model.arguments)
+        found = fit(
+            store.footprint(one.published), one.model.context, arguments, catalog.engine.gpu_layers,
+            catalog.gpu.memory_gib,
+        )  # fmt: skip
+        if found.fits is False:
+            too_large[one.arm] = found.why
+        if catalog.gpu.memory_gib is not None:
+            say(f"{one.arm}: {found.why}")
+    kept = tuple(one for one in arms if one.arm not in too_large and one.of not in too_large)
+    rejected = tuple(_reject(store, one, too_large[one.arm]) for one in arms if one.of and one.arm in too_large)
+    return Fitting(kept, {arm: why for arm, why in too_large.items() if "@" not in arm}, rejected)
+
+
+def _reject(store: Store, one: Contender, why: str) -> Settled:
+    model, fingerprint = one.published.model, one.published.fingerprint
+    store.trials(model).forget("undecided", fingerprint)
+    store.refuse(model, fingerprint, why)
+    return Settled(
+        arm=one.arm, model=model, fingerprint=fingerprint, session="", action="reject", word="inconclusive", reason=why
+    )
