@@ -57,6 +57,12 @@ class Laptop:
         output, _ = running.communicate(timeout=200)
         return running.returncode, output
 
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / "llama-assets", *arguments], cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            timeout=200,
+        )  # fmt: skip
+
     def jobs(self) -> list[dict]:
         return list(self.cluster.kube.list("Job", self.namespace))
 
@@ -179,6 +185,26 @@ def test_the_engine_is_applied_for_what_is_verified_and_rests_until_somebody_has
     data = laptop.cluster.kube.get("ConfigMap", laptop.namespace, "llama-swap-config")["data"]
     assert list(json.loads(data["served.json"])) == [MODEL.id]
     assert laptop.cluster.kube.get("Deployment", laptop.namespace, "llama-swap")["spec"]["replicas"] == 0
+
+
+def test_the_stores_commands_are_jobs_where_the_volume_is_not_here(laptop):
+    """What is in use is asked of the engine's ConfigMap here, and handed to the task, which may not ask the API."""
+    before = {job["metadata"]["name"] for job in laptop.jobs()}
+    listed = laptop.command("store", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    (found,) = json.loads(listed.stdout)["models"][MODEL.id]["sets"]
+    assert found["stays"] == ["current", f"in use by the engine's configuration, as {MODEL.id}"]
+    collected = laptop.command("gc", "--dry-run", "--json")
+    assert collected.returncode == 0, collected.stderr
+    plan = json.loads(collected.stdout)
+    assert plan["removed"] == [] and {one["kind"] for one in plan["kept"]} == {"set", "blob"}
+    back = laptop.command("rollback", MODEL.id)
+    assert back.returncode == 1 and f"{MODEL.id}: nothing to go back to from" in back.stderr, back.stderr
+    assert "Traceback" not in back.stderr
+    jobs = [job for job in laptop.jobs() if job["metadata"]["name"] not in before]
+    assert [job["metadata"]["labels"]["llama-assets/task"] for job in jobs] == ["store"] * 3
+    applied = laptop.command("engine", "apply", "--json")
+    assert applied.returncode == 0 and json.loads(applied.stdout)["changed"] == [], applied.stderr
 
 
 def test_the_volume_is_not_looked_for_outside_a_pod(tmp_path):
