@@ -15,6 +15,7 @@ Not here: what is quiet (`policy.windows`), minutes a day (`tasks.permission` wa
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +28,11 @@ from dagster._core.definitions.data_version import (
     get_input_data_version_tag,
 )
 from dagster._core.definitions.declarative_automation.automation_context import AutomationContext
+from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
 from dagster._core.storage.event_log.base import AssetRecord
+from dagster._record import copy
 from dagster._utils.schedules import is_valid_cron_string
 
 from llama_assets.assets import benchmark, gguf, huggingface
@@ -46,6 +49,12 @@ AssetCondition = dg.AutomationCondition[Any]
 
 NAME = "automation"
 EVERY_SECONDS = 60
+THE_SWITCH = (
+    "The switch for automation, off at first. On: new files on the Hub are fetched, checked, served and measured by "
+    "themselves, and every model is measured again weekly. Measuring takes the card: in a cluster your tenants are "
+    "scaled to 0 for as long, outside of quiet hours and within the minutes a day that the catalog's `automation` "
+    "allows. Off: nothing is asked for; what is running goes on."
+)
 RUN_TAGS = {
     benchmark.AUTOMATIC_TAG: "true",
     # Run monitoring ends a run after six hours; one that waits for its hours and minutes may take two days longer.
@@ -78,16 +87,16 @@ class Again:
 class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
     """True while what an asset is made from has another version than it was made from and was last asked for with.
 
-    A version counts once it is verified: the blocking checks passed on it. What there was when the sensor looked for
-    the first time was never asked for and does not become due by itself, unless the asset itself is `wanted_at_once`
-    and is not there.
+    A version counts once it is verified: the blocking checks passed on it. The first look after the sensor was turned
+    on asks for nothing, and what there was then does not become due by itself; unless the asset `needs_no_card`: that
+    is brought up to date with the second look.
     """
 
     inputs: tuple[dg.AssetKey, ...]
     rules: Rules
     again: Again
     with_code: bool = False
-    wanted_at_once: bool = False
+    needs_no_card: bool = False
     red: dg.AssetCheckKey | None = None
     """A check of the asset itself that says, while it failed, that it was not made from its inputs after all."""
     label: str = "out of date"
@@ -117,7 +126,7 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
         made = await _materialized(context, context.key)
         now = await self._versions(context)
         if context.cursor is None:
-            handled = {} if self.wanted_at_once and made is None else now
+            handled = {} if self.needs_no_card else now
             return self._result(context, False, Memory(handled, now))
         memory = Memory(**json.loads(context.cursor))
         asked = context.get_previous_requested_subset(context.key)
@@ -296,7 +305,7 @@ def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
 
 def _files(model: str, rules: Rules) -> AssetCondition:
     other = OutOfDate(
-        (huggingface.key(model),), rules, Again("%F %H", 24), wanted_at_once=True,
+        (huggingface.key(model),), rules, Again("%F %H", 24), needs_no_card=True,
         red=dg.AssetCheckKey(gguf.key(model), gguf.UPDATED), label="the Hub has other bytes",
     )  # fmt: skip
     return other & ~Condition.in_progress()
@@ -325,20 +334,33 @@ def _benchmark(catalog: Catalog, model: str, rules: Rules) -> AssetCondition:
     )
 
 
+class WithEveryCheck(dg.AutomationConditionSensorDefinition):
+    """Asks for the checks of the assets that it asks for, all of them.
+
+    Dagster's own leaves out those that are steps of their own as soon as an asset brings one with it: files would be
+    fetched, and never verified.
+    """
+
+    def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
+        """As Dagster does; a run without a list of checks has every check of its assets."""
+        found = super().evaluate_tick(context)
+        requests = [one.with_replaced_attrs(asset_check_keys=None) for one in found.run_requests or ()]
+        return copy(found, run_requests=requests)
+
+
 def automation_sensor(catalog: Catalog, every_seconds: int = EVERY_SECONDS) -> dg.AutomationConditionSensorDefinition:
     """The one switch: everything automatic that costs anything."""
-    return dg.AutomationConditionSensorDefinition(
-        NAME,
-        target=dg.AssetSelection.assets(*conditions(catalog)),
-        description="The switch for automation, off at first. On: new files on the Hub are fetched, checked, served "
-        "and measured by themselves, and every model is measured again weekly. Measuring takes the card: in a cluster "
-        "your tenants are scaled to 0 for as long, outside of quiet hours and within the minutes a day "
-        "that the catalog's `automation` allows. Off: nothing is asked for; what is running goes on.",
-        default_status=dg.DefaultSensorStatus.STOPPED,
-        minimum_interval_seconds=every_seconds,
-        run_tags=RUN_TAGS,
-        use_user_code_server=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # of use_user_code_server: a condition of our own needs it
+        return WithEveryCheck(
+            NAME,
+            target=dg.AssetSelection.assets(*conditions(catalog)),
+            description=THE_SWITCH,
+            default_status=dg.DefaultSensorStatus.STOPPED,
+            minimum_interval_seconds=every_seconds,
+            run_tags=RUN_TAGS,
+            use_user_code_server=True,
+        )
 
 
 def weekly_benchmark(catalog: Catalog) -> dg.ScheduleDefinition:

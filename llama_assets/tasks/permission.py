@@ -86,8 +86,10 @@ class Permission:
         """Where leases are written down."""
         return Ledger(self.results / LEDGER)
 
-    def wait(self, purpose: str) -> Leave | None:
+    def wait(self, purpose: str, again: bool = False) -> Leave | None:
         """Return when an automatic lease may begin; at once, with None, for a person's.
+
+        Asked `again` just before the card is taken, it is silent unless there is something to wait for.
 
         Raises:
             NeverAllowed: the rules leave no time.
@@ -104,7 +106,8 @@ class Permission:
             if found.begin is None:
                 raise NeverAllowed(found.why)
             if found.begin <= now:
-                self.say(f"automatic: {found.why}. {self._day(now, uses)}")
+                if said or not again:
+                    self.say(f"automatic: {found.why}. {self._day(now, uses)}")
                 return found
             if said is None or said[1] != found.why or (now - said[0]).total_seconds() >= self.times.say_again_s:
                 self.say(f"automatic: waiting: {found.why}. {self._day(now, uses)}")
@@ -153,7 +156,7 @@ class Permitted:
             NeverAllowed, LedgerError: an automatic lease is not to be had.
         """
         permission = self.permission
-        permission.wait(purpose)
+        permission.wait(purpose, again=True)
         entry = Entry(
             permission.ledger,
             permission.clock.now,

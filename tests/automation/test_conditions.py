@@ -266,3 +266,17 @@ def test_cron_fields_that_mean_nothing_are_named_when_the_graph_is_loaded():
     section = found.automation.model_copy(update={"weekly_benchmark": "61 3 * * 0"})
     with pytest.raises(NoSuchTime, match=r"automation.weekly_benchmark = '61 3 \* \* 0' of the catalog"):
         conditions(found.model_copy(update={"automation": section}))
+
+
+def test_a_run_that_is_asked_for_brings_every_check_of_its_assets(tmp_path):
+    world, cursor = World(tmp_path), None
+    repository = world.defs.get_repository_def()
+    sensor = repository.get_sensor_def("automation")
+    world.report("1", A)
+    for _ in range(2):
+        context = dg.build_sensor_context(instance=world.instance, cursor=cursor, repository_def=repository)
+        tick = sensor.evaluate_tick(context)
+        cursor = tick.cursor
+    (request,) = tick.run_requests
+    assert request.asset_selection == [dg.AssetKey(["gguf", A])]
+    assert request.asset_check_keys is None, "none named is all: sha256, header and projector, too"
