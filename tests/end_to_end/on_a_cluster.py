@@ -194,6 +194,12 @@ class World:
         assert isinstance(found, dict)
         return found["status"], "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
 
+    def words(self, run: str) -> str:
+        """A run's status, and everything it has said so far."""
+        found = self.ask(RUN, id=run)["runOrError"]
+        said = (event.get("message", "") for event in found["eventConnection"]["events"])
+        return "\n".join([found["status"], *said])
+
     def assets(self) -> dict[str, dict[str, Any]]:
         """Asset -> its newest materialization's run and metadata, and what its checks found of it."""
         found = {}

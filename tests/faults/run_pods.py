@@ -67,6 +67,8 @@ class Site:
     tenant: Ref
     task: str
     engine: Ref | None = None
+    words: Callable[[str], str] = str
+    """What a run has said, for who reads why a test failed."""
 
     def sight(self) -> Sight:
         tenant = self._get(self.tenant)
@@ -103,7 +105,11 @@ class Site:
 
     def killed_at(self, run: str, step: str, way: str) -> float:
         """Kill the run's pod in this step; when that was, by the monotonic clock. Raises Missed."""
-        until(f"a {self.task} Job of run {run}", lambda: self.jobs(run), 180)
+        began = time.monotonic()
+        while not self.jobs(run):
+            if self._over(run) or time.monotonic() - began > 180:
+                pytest.fail(f"run {run} has no {self.task} Job: {self.words(run)[-4000:]}")
+            time.sleep(0.1)
         before, end = "starting", time.monotonic() + 240
         while (now := self.sight().step(before, self.engine is not None)) != step:
             if STEPS.index(now) > STEPS.index(step) or time.monotonic() > end:
@@ -144,6 +150,13 @@ class Site:
         """Has the run's own Job failed, with no second pod?"""
         status = self.kube.get("Job", self.namespace, f"dagster-run-{run}")["status"]
         return bool(status.get("failed") == 1 and not status.get("active"))
+
+    def _over(self, run: str) -> bool:
+        try:
+            status = self.kube.get("Job", self.namespace, f"dagster-run-{run}")["status"]
+        except NotFound:  # it is queued
+            return False
+        return bool(status.get("succeeded") or status.get("failed"))
 
     def _get(self, ref: Ref) -> dict[str, Any]:
         try:
