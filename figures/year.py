@@ -153,7 +153,7 @@ class Dagster:
             asked = {each.key for each in found.results if not each.true_subset.is_empty}
             if not asked:
                 return
-            self.run({key for key in asked if isinstance(key, dg.AssetKey)})
+            self.run(asked)
             self.year.clock.move(30)
         self.year.counts["ticks that did not come to rest"] += 1
 
@@ -167,10 +167,13 @@ class Dagster:
             self.instance.report_runless_asset_event(event)
             self.year.counts[f"{name}: {type(event).__name__}"] += 1
 
-    def run(self, keys: set[dg.AssetKey]) -> None:
-        """What the daemon would launch."""
-        checks = dg.AssetSelection.checks_for_assets(*keys).resolve_checks(self.graph)
-        subset = self.job.get_subset(asset_selection=keys, asset_check_selection=set(checks))
+    def run(self, asked: set[Any]) -> None:
+        """What the daemon would launch: assets with their checks, and checks that were asked for by themselves."""
+        keys = {key for key in asked if isinstance(key, dg.AssetKey)}
+        checks = asked - keys
+        if keys:
+            checks |= dg.AssetSelection.checks_for_assets(*keys).resolve_checks(self.graph)
+        subset = self.job.get_subset(asset_selection=keys, asset_check_selection=checks)
         done = subset.execute_in_process(
             instance=self.instance, raise_on_error=False, tags={"llama-assets/automatic": "true"}, run_config=SILENT
         )
@@ -185,7 +188,7 @@ class Dagster:
                 error = event.step_failure_data.user_failure_data
                 why = error.description if error else str(event.step_failure_data.error)
                 self.year.say(f"{event.step_key}: {why}")
-        self.year.say(f"{self.year.clock.now():%d %b %H:%M} {'+'.join(sorted(k.to_user_string() for k in keys))}"
+        self.year.say(f"{self.year.clock.now():%d %b %H:%M} {'+'.join(sorted(k.to_user_string() for k in (keys or checks)))}"
                       f"{'' if done.success else ' FAILED'}")  # fmt: skip
 
 
