@@ -188,8 +188,8 @@ class Dagster:
                 error = event.step_failure_data.user_failure_data
                 why = error.description if error else str(event.step_failure_data.error)
                 self.year.say(f"{event.step_key}: {why}")
-        self.year.say(f"{self.year.clock.now():%d %b %H:%M} {'+'.join(sorted(k.to_user_string() for k in (keys or checks)))}"
-                      f"{'' if done.success else ' FAILED'}")  # fmt: skip
+        names = "+".join(sorted(key.to_user_string() for key in keys or checks))
+        self.year.say(f"{self.year.clock.now():%d %b %H:%M} {names}{'' if done.success else ' FAILED'}")
 
 
 def measure(how: How) -> Iterator[dict[str, Any]]:
