@@ -146,7 +146,7 @@ def report(session: Path | None, open_it: bool, without_photos: bool, output: Pa
 @as_json
 def rollback(model: str, to: str | None, why: str, dry_run: bool, as_json: bool) -> None:
     """Serve MODEL's previous fingerprint again, and refuse the current one. Needs no Hub."""
-    from llama_assets.tasks.applying import apply_current
+    from llama_assets.tasks.applying import apply_current, question
     from llama_assets.tasks.asking import ask
     from llama_assets.tasks.keeping import RollBack, RolledBack
 
@@ -155,14 +155,17 @@ def rollback(model: str, to: str | None, why: str, dry_run: bool, as_json: bool)
     _known(catalog, model)
     if not dry_run:
         platform.wait_until_free(catalog, f"rollback of {model}", _say)
-    request = RollBack(model=model, to=to, why=why, served=platform.served(catalog).get(model), dry_run=dry_run)
+    request = RollBack(
+        model=model, to=to, why=why, served=platform.served(catalog).get(model), dry_run=dry_run,
+        inspect=question(platform, catalog),
+    )  # fmt: skip
     done = ask(platform, request, RolledBack, _say)
     if not as_json:
         _echo(done.lines())
-    found: dict[str, Any] = done.model_dump(mode="json")
+    found: dict[str, Any] = done.model_dump(mode="json", exclude={"inspected"})
     if not dry_run:
         try:
-            applied, served = apply_current(platform, catalog, _say)
+            applied, served = apply_current(platform, catalog, _say, done.inspected)
         except Exception:
             _say(f"{model} is rolled back in the store and not served yet: `llama-assets engine apply` does that")
             raise

@@ -20,21 +20,28 @@ if TYPE_CHECKING:
     from llama_assets.engine import Served
 
 
+def question(platform: Platform, catalog: Catalog) -> Inspect:
+    """What has to be known of the store before the engine can be told."""
+    return Inspect(models=catalog.models, serving=serving_by(platform, catalog))
+
+
 def apply_current(
     platform: Platform,
     catalog: Catalog,
     say: Callable[[str], None],
+    found: Inspected | None = None,
     *,
     dry_run: bool = False,
     take_over: bool = False,
 ) -> tuple[Applied, dict[str, str]]:
-    """Have every current model served; returns what became of it, and model -> fingerprint.
+    """Have every current model served; returns what became of it, and model -> fingerprint. `found` is the answer to
+    `question`, where somebody asked it already.
 
     Raises:
         The store's, the engine's and the lease's errors; nothing was written, or the same call completes it.
     """
-    request = Inspect(models=catalog.models, serving=serving_by(platform, catalog))
-    found = ask(platform, request, Inspected, say)
+    if found is None:
+        found = ask(platform, question(platform, catalog), Inspected, say)
     for model, why in found.quarantined.items():
         say(f"{model} is not served, {why}")
     served = served_by(catalog, found)

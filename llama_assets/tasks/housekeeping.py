@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_assets.store import Item, Published, Store
+from llama_assets.store import Item, Published, Store, StoreError
 from llama_assets.tasks.deciding import decide_task, release_task
 from llama_assets.tasks.keeping import (
     Collect,
@@ -26,7 +26,8 @@ from llama_assets.tasks.keeping import (
     StoredModel,
     StoredSet,
 )
-from llama_assets.tasks.messages import Answer
+from llama_assets.tasks.messages import Answer, Inspected
+from llama_assets.tasks.store import store_task
 
 if TYPE_CHECKING:
     from llama_assets.tasks.work import Work
@@ -126,7 +127,25 @@ def _roll_back(work: Work) -> RolledBack:
         now = store.way_back(model, to) if request.dry_run else store.rollback(model, request.why, to)
         assert before is not None, "there is a way back from what is current only"
         refused, moved = before.fingerprint, True
-    return RolledBack(dry_run=request.dry_run, moved=moved, model=model, refused=refused, now=_set(store, now))
+    return RolledBack(
+        dry_run=request.dry_run,
+        moved=moved,
+        model=model,
+        refused=refused,
+        now=_set(store, now),
+        inspected=_inspected(work, request),
+    )
+
+
+def _inspected(work: Work, request: RollBack) -> Inspected | None:
+    """What another model has wrong must not hide that this one is rolled back: who goes on asks again, and is told."""
+    if request.inspect is None or request.dry_run:
+        return None
+    try:
+        return store_task(work.asked(request.inspect))
+    except StoreError as error:
+        work.say(str(error))
+        return None
 
 
 def _pin(work: Work) -> Pinned:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from llama_assets.launch import TaskKind
 from llama_assets.store import in_words
-from llama_assets.tasks.messages import Answer, Message, Request
+from llama_assets.tasks.messages import Answer, Inspect, Inspected, Message, Request
 
 SHORT = 12  # characters of a fingerprint that people are shown, and may type
 
@@ -44,7 +44,8 @@ class RollBack(Request):
     """Refuse what is current and go back: to the fingerprint that begins with `to`, else to the one before.
 
     `served` is what the engine's configuration serves of the model, if that is known: where that is refused already, an
-    earlier rollback was cut off before the engine heard of it, and nothing is moved again.
+    earlier rollback was cut off before the engine heard of it, and nothing is moved again. `inspect` is asked of the
+    store afterwards, so that telling the engine needs no second task.
     """
 
     kind: ClassVar[TaskKind] = "store"
@@ -53,6 +54,7 @@ class RollBack(Request):
     to: str | None = None
     why: str = "rolled back"
     served: str | None = None
+    inspect: Inspect | None = None
     dry_run: bool = False
 
 
@@ -156,7 +158,7 @@ class Collected(Answer):
 
 class RolledBack(Answer):
     """What is current now, or with `dry_run` would be, and what was refused for it. `moved` is false where an earlier
-    rollback had done it and only the engine had not heard of it.
+    rollback had done it and only the engine had not heard of it. `inspected` is there if it was asked for.
     """  # fmt: skip
 
     dry_run: bool
@@ -164,6 +166,7 @@ class RolledBack(Answer):
     model: str
     refused: str
     now: StoredSet
+    inspected: Inspected | None = None
 
     def lines(self) -> Iterator[str]:
         """For people."""

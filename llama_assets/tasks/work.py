@@ -6,11 +6,11 @@ Not here: how a task was asked and how it answers (`__main__`), what each does (
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llama_assets.launch import Task
 from llama_assets.platforms import Platform
-from llama_assets.tasks.messages import Answer
+from llama_assets.tasks.messages import Answer, Request
 from llama_assets.tasks.stopping import Stop
 
 
@@ -22,6 +22,10 @@ class Work:
     platform: Platform
     say: Callable[[str], None]
     stop: Stop
+
+    def asked(self, request: Request) -> Work:
+        """The same task, asked this as well."""
+        return replace(self, task=replace(self.task, request=request.model_dump(mode="json")))
 
     def do(self) -> Answer:
         """Do it. Raises the rooms' errors; SystemExit(143) when stopped."""

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from llama_assets.catalog import Model
 from llama_assets.launch import ProcessLauncher, Task, TaskFailed
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
 from llama_assets.store import NotPublished, Store
 from llama_assets.tasks.asking import TaskSaid, ask
 from llama_assets.tasks.keeping import ListStore, RollBack, RolledBack, Stored
+from llama_assets.tasks.messages import Inspect
 from tests.store.pairs import published
 
 
@@ -55,8 +57,11 @@ def test_the_answer_is_the_same_here_and_elsewhere(elsewhere: Platform, store: S
     again = ask(here, ListStore(in_use={"f" * 64: "an engine"}), Stored, pytest.fail)
     assert found.model_copy(update={"free_bytes": 0}) == again.model_copy(update={"free_bytes": 0})
     assert [one.stays for one in found.models["m"].sets] == [("current",), ("previous",)]
-    done = ask(elsewhere, RollBack(model="m"), RolledBack, pytest.fail)
+    model = Model(id="m", repo="org/m", quant="Q4_K_M", mmproj="F16")
+    done = ask(elsewhere, RollBack(model="m", inspect=Inspect(models=(model,))), RolledBack, pytest.fail)
     assert done.moved and (now := store.current("m")) is not None and now.fingerprint == done.now.fingerprint
+    assert done.inspected is not None, "one task says what the engine is to be told, too"
+    assert done.inspected.current["m"].fingerprint == now.fingerprint
     assert not (tmp_path / "nowhere").exists()
 
 
