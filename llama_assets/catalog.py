@@ -64,6 +64,19 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Tried(Entry):
+    """What a candidate is served with instead; what is not named is the model's own."""
+
+    arguments: tuple[str, ...] | None = Field(None, description="all llama-server arguments, not only the other ones")
+    context: Count | None = Field(None, ge=256, le=1 << 20, description="tokens of context")
+
+    @model_validator(mode="after")
+    def _differs(self) -> Tried:
+        if self.arguments is None and self.context is None:
+            raise ValueError("name what a candidate is served with: `arguments`, `context` or both")
+        return self
+
+
 class Model(Entry):
     """One catalog entry. One of `quant` and `file` names the model, one of `mmproj` and `mmproj_file` its projector."""
 
@@ -77,6 +90,9 @@ class Model(Entry):
     context: Count = Field(4096, ge=256, le=1 << 20, description="tokens of context")
     arguments: tuple[str, ...] = Field((), description="further llama-server arguments")
     aliases: tuple[str, ...] = Field((), description="other names that answer as this model")
+    candidate: Tried | None = Field(
+        None, description="other `arguments` or `context`, measured beside the model's own in every benchmark of it"
+    )
 
     @model_validator(mode="after")
     def _named_once(self) -> Model:
@@ -412,6 +428,8 @@ def _shape(loc: tuple[int | str, ...]) -> type[Entry]:
         "tenants": TenantEntry, "volumes": Volumes, "benchmark": Benchmark, "automation": Automation,
     }  # fmt: skip
     shape: type[Entry] = Catalog if len(loc) == 1 else shapes[str(loc[0])]
+    if shape is Model and len(loc) == 4 and loc[2] == "candidate":
+        return Tried
     return QuestionFiles if shape is Benchmark and len(loc) == 3 else shape
 
 

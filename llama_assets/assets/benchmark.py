@@ -113,7 +113,8 @@ def _candidates_served(
     current then. Killed in between, the next `llama_swap` takes them out.
     """  # fmt: skip
     due: set[str] = set()
-    if platform.candidates == "listed" and catalog.automation.promotion == "on_verdict":
+    tried = any(model.candidate for model in catalog.models)
+    if platform.candidates == "listed" and (tried or catalog.automation.promotion == "on_verdict"):
         found = inspected(context, catalog, platform, request.automatic)
         due = {one.model for one in found.candidates if one.due and one.model in arms}
         if due:

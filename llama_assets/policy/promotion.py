@@ -15,7 +15,7 @@ from typing import Literal
 from llama_assets.catalog import Engine, Model
 
 Word = Literal["better", "worse", "equivalent", "inconclusive"]
-Action = Literal["promote", "reject", "wait"]
+Action = Literal["promote", "recommend", "reject", "wait"]
 
 # An inconclusive verdict is asked again by itself; each time costs the tenants their card for a session.
 MOST_TRIES = 3
@@ -78,6 +78,18 @@ def decide(found: Measured, promote_on: Collection[str], tries: int, most_tries:
         else f"{tries} tries settled nothing, so it waits for a person: `llama-assets promote` or `reject`"
     )
     return Decision("wait", word, f"{_undecided(found)}; {again}")
+
+
+def advise(found: Measured, promote_on: Collection[str], change: str) -> Decision:
+    """The same of what the catalog tries: only a person writes there, so it is advice. `change` says what to do."""
+    decided = decide(found, promote_on, tries=1)
+    if decided.action == "promote":
+        return Decision("recommend", decided.word, f"{decided.reason}; {change}")
+    if decided.action == "wait":
+        return Decision("wait", decided.word, f"{_undecided(found)}; every benchmark measures it while it is there")
+    return Decision(
+        "reject", decided.word, f"{decided.reason}; nothing is changed, take `candidate` out of the catalog"
+    )
 
 
 def is_due(tries: int, automatic: bool, most_tries: int = MOST_TRIES) -> bool:

@@ -8,15 +8,16 @@ Not here: what to decide (`policy.promotion`), measuring (`bench`), judging (`ve
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_assets.catalog import Automation, Catalog, Model
 from llama_assets.platforms import Platform
-from llama_assets.policy.promotion import Decision, Measured, decide, is_due, is_quarantined, loading_key
+from llama_assets.policy.promotion import Decision, Measured, advise, decide, is_due, is_quarantined, loading_key
 from llama_assets.store import Published, Store, Trial
 from llama_assets.tasks.messages import Serving, Settled
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 FINGERPRINT = 12  # characters of it in the name of a candidate's arm
+TRIED = "candidate"  # the same place in the name of what the catalog tries
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Contender:
     of: str | None = None
     tries: int = 0
     last: str = ""
+
+    @property
+    def is_tried(self) -> bool:
+        """It is what the catalog tries with the current files, and no other fingerprint."""
+        return self.of is not None and self.arm.endswith(f"@{TRIED}")
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,8 @@ def lineup(store: Store, models: Sequence[Model], serving: Serving, automatic: b
             missing.append(model.id)
             continue
         found = [(current, _contender(published, model, serving))]
+        if model.candidate is not None:
+            found.append((candidates, _tried(published, model, serving)))
         if serving.automation.promotion == "on_verdict" and (newer := candidate(store, model.id)) is not None:
             found.append((candidates, _candidate(store, newer, model, serving)))
         for where, one in found:
@@ -126,8 +135,11 @@ def quarantine(store: Store, one: Contender, after: int) -> str:
 
 
 def as_candidate(model: Model, arm: str) -> Model:
-    """The model as the engine is told of a candidate: another id, and none of the names that people use."""
-    return model.model_copy(update={"id": arm, "aliases": ()})
+    """The model as the engine is told of a candidate: another id, none of the names that people use, and of what the
+    catalog tries its arguments and context.
+    """  # fmt: skip
+    tried = model.candidate.model_dump(exclude_none=True) if model.candidate and arm.endswith(f"@{TRIED}") else {}
+    return model.model_copy(update={"id": arm, "aliases": (), "candidate": None, **tried})
 
 
 def facts_of(one: Contender) -> dict[str, Any]:
@@ -139,6 +151,7 @@ def facts_of(one: Contender) -> dict[str, Any]:
         "architecture": published.facts.architecture,
         "loading_key": one.key,
         "candidate_of": one.of,
+        "tried": {"arguments": one.model.arguments, "context": one.model.context} if one.is_tried else None,
     }
 
 
@@ -182,7 +195,11 @@ def _settle(store: Store, automation: Automation, record: Record, judgement: Jud
     facts = record.arm(arm)
     of, fingerprint, session = facts["candidate_of"], facts["fingerprint"], record.folder.name
     decided = facts.get("decided")
-    if decided is None:
+    if decided is None and facts.get("tried"):
+        decision = advise(_measured(judgement, arm, facts), automation.promote_on, _change(of, facts["tried"]))
+        decided = facts["decided"] = {**asdict(decision), "done": True}
+        record.write()
+    elif decided is None:
         decision = _overtaken(store, of, fingerprint, record) or _decision(store, automation, record, judgement, arm)
         decided = {"action": decision.action, "word": decision.word, "reason": decision.reason, "done": False}
         facts["decided"] = decided
@@ -204,6 +221,11 @@ def _settle(store: Store, automation: Automation, record: Record, judgement: Jud
         arm=arm, model=of, fingerprint=fingerprint, session=session,
         action=decided["action"], word=decided["word"], reason=decided["reason"],
     )  # fmt: skip
+
+
+def _change(model: str, tried: Mapping[str, Any]) -> str:
+    said = json.dumps({"arguments": tried["arguments"], "context": tried["context"]})
+    return f"write it under models.{model} in the catalog and take `candidate` out: {said}"
 
 
 def _overtaken(store: Store, of: str, fingerprint: str, record: Record) -> Decision | None:
@@ -256,6 +278,16 @@ def _note_loads(store: Store, record: Record) -> None:
 def _contender(published: Published, model: Model, serving: Serving) -> Contender:
     key = loading_key(published.fingerprint, model, serving.engine, serving.image)
     return Contender(model.id, model, published, key)
+
+
+def _tried(published: Published, model: Model, serving: Serving) -> Contender:
+    from llama_assets.bench.rows import candidate_arm
+
+    arm = candidate_arm(model.id, TRIED)
+    served = as_candidate(model, arm)
+    return Contender(
+        arm, served, published, loading_key(published.fingerprint, served, serving.engine, serving.image), model.id
+    )
 
 
 def _candidate(store: Store, published: Published, model: Model, serving: Serving) -> Contender:

@@ -38,14 +38,15 @@ def fitting(store: Store, catalog: Catalog, arms: Sequence[Contender], say: Call
         if catalog.gpu.memory_gib is not None:
             say(f"{one.arm}: {found.why}")
     kept = tuple(one for one in arms if one.arm not in too_large and one.of not in too_large)
-    rejected = tuple(_reject(store, one, too_large[one.arm]) for one in arms if one.of and one.arm in too_large)
+    rejected = tuple(_rejected(store, one, too_large[one.arm]) for one in arms if one.of and one.arm in too_large)
     return Fitting(kept, {arm: why for arm, why in too_large.items() if "@" not in arm}, rejected)
 
 
-def _reject(store: Store, one: Contender, why: str) -> Settled:
+def _rejected(store: Store, one: Contender, why: str) -> Settled:
     model, fingerprint = one.published.model, one.published.fingerprint
-    store.trials(model).forget("undecided", fingerprint)
-    store.refuse(model, fingerprint, why)
+    if not one.is_tried:  # else its files are those that are current
+        store.trials(model).forget("undecided", fingerprint)
+        store.refuse(model, fingerprint, why)
     return Settled(
         arm=one.arm, model=model, fingerprint=fingerprint, session="", action="reject", word="inconclusive", reason=why
     )

@@ -228,13 +228,16 @@ class VerdictResult(Message):
 
 
 class Settled(Message):
-    """What became of a candidate. `word` is the verdict on it as a whole, `session` the one that said so."""
+    """What became of a candidate. `word` is the verdict on it as a whole, `session` the one that said so.
+
+    `recommend`: what the catalog tries is better, and a person has to write it there; `reason` says how.
+    """
 
     arm: str
     model: str
     fingerprint: str
     session: str
-    action: Literal["promote", "reject", "wait"]
+    action: Literal["promote", "recommend", "reject", "wait"]
     word: Literal["better", "worse", "equivalent", "inconclusive"]
     reason: str
 

@@ -195,3 +195,19 @@ def test_a_quarantined_model_is_neither_served_nor_measured_and_its_check_says_t
     graph.quarantined = dict.fromkeys(MODELS, "quarantined")
     graph.run(llama_swap_asset(graph.catalog, graph.platform))
     assert MODEL not in entries(graph), "with nothing to serve nothing is written"
+
+
+def test_what_the_catalog_tries_is_listed_with_its_own_arguments(graph: Graph) -> None:
+    tried = catalogs.Tried(arguments=("--flash-attn", "on"))
+    models = tuple(
+        model.model_copy(update={"candidate": tried if model.id == MODEL else None}) for model in graph.catalog.models
+    )
+    graph.catalog = graph.catalog.model_copy(update={"models": models, "automation": catalogs.Automation()})
+    graph.serve()
+    before, during, name = graph.config.read_bytes(), [], f"{MODEL}@candidate"
+    beside = Candidate(arm=name, model=MODEL, files=files(MODEL, OLD), due=True, tries=0, last="")
+    graph.tasks.replies["store"] = lambda _: graph.inspected().model_copy(update={"candidates": (beside,)})
+    graph.answers("recommend", lambda: during.append(entries(graph)))
+    assert graph.benchmark().success
+    assert "--flash-attn on" in during[0][name]["cmd"] and "--flash-attn" not in during[0][MODEL]["cmd"]
+    assert OLD in during[0][name]["cmd"] and graph.config.read_bytes() == before

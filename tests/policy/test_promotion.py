@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llama_assets import catalog
-from llama_assets.policy.promotion import Measured, decide, is_due, is_quarantined, loading_key, word_of
+from llama_assets.policy.promotion import Measured, advise, decide, is_due, is_quarantined, loading_key, word_of
 
 BOTH = ("better", "equivalent")
 
@@ -67,6 +67,19 @@ def test_a_canary_rejects_and_other_ends_wait_whatever_its_rows_say(ended_by, ac
 def test_rows_that_stop_a_recommendation_decide_nothing():
     found = decide(Measured("better", "better", stopped_by=("mixed_engine",)), BOTH, 1)
     assert found.action == "wait" and "mixed_engine" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("word", "action", "says"),
+    [
+        ("better", "recommend", "edit the file"),
+        ("worse", "reject", "take `candidate` out of the catalog"),
+        ("inconclusive", "wait", "every benchmark measures it"),
+    ],
+)
+def test_what_the_catalog_tries_is_advice(word, action, says):
+    found = advise(Measured(word, word), BOTH, "edit the file")
+    assert (found.action, found.word) == (action, word) and says in found.reason
 
 
 def test_who_waits_is_told_what_would_settle_it_and_after_the_last_try_who_has_to_decide():

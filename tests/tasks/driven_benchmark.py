@@ -83,6 +83,7 @@ class World:
     arguments: tuple[str, ...] = ()
     address: str | None = None
     card_gib: float | None = None
+    tried: catalogs.Tried | None = None
 
     @classmethod
     def make(cls, folder: Path) -> World:
@@ -106,7 +107,12 @@ class World:
         packaged = catalogs.load()
         models = tuple(
             packaged.models[0].model_copy(
-                update={"id": name, "aliases": (f"{name}-alias",), "arguments": self.arguments}
+                update={
+                    "id": name,
+                    "aliases": (f"{name}-alias",),
+                    "candidate": self.tried if name == "m" else None,
+                    "arguments": self.arguments,
+                }
             )
             for name in ("m", "n")
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llama_assets.bench.record import Record
+from llama_assets.catalog import Tried
 from llama_assets.store import Trial
 from llama_assets.tasks.candidates import unsettled
 from tests.bench.driven import Reply
@@ -189,3 +190,30 @@ def test_what_cannot_fit_is_told_with_its_figures_before_the_card_is_taken(world
         new
     ]
     assert world.engine.log == [] and world.sessions() == [] and "gpu lease" not in "\n".join(world.said)
+
+
+def test_other_arguments_are_a_candidate_that_is_recommended_and_never_written_anywhere(world: World) -> None:
+    world.automation = {"promotion": "at_once"}
+    world.tried = Tried(arguments=("--flash-attn", "on"), context=2048)
+    world.engine.seconds = {"m@candidate": 0.5}
+    before = picture(world.folder / "store" / "models")
+    answer = world.benchmark("m")
+    now, tried = world.engine.served
+    assert (now.model.arguments, now.model.context, now.model.id) == ((), 3072, "m")
+    assert (tried.model.arguments, tried.model.context) == (("--flash-attn", "on"), 2048)
+    assert (tried.model.id, tried.model.aliases, tried.model_file) == ("m@candidate", (), now.model_file)
+    (settled,) = answer.settled
+    assert (settled.action, settled.word) == ("recommend", "better")
+    assert "write it under models.m in the catalog" in settled.reason and '"context": 2048' in settled.reason
+    assert picture(world.folder / "store" / "models") == before and answer.arms["m"].figures["latency_p50_s"] > 0.9
+    assert unsettled(world.folder / "results") is None
+
+
+def test_other_arguments_that_cannot_be_loaded_or_fit_leave_the_current_files_alone(world: World) -> None:
+    world.tried = Tried(context=1 << 20)
+    world.engine.broken = {"m", "m@candidate"}
+    (settled,) = world.benchmark("m").settled
+    assert settled.action == "wait" and "every benchmark measures it" in settled.reason
+    world.card_gib = 1e-6
+    assert [one.action for one in world.benchmark("m").settled] == ["reject"]
+    assert world.store.refused("m") == {} and world.store.current("m") is not None
