@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from llama_assets.catalog import PACKAGED, Automation, Catalog, CatalogError, load
+from llama_assets.catalog import PACKAGED, Automation, Catalog, CatalogError, Tried, load
 
 
 def changed(tmp_path: Path, *pairs: tuple[str, str]) -> Path:
@@ -147,3 +148,18 @@ def test_the_hash_knows_what_the_catalog_says_and_not_where_it_lies(tmp_path):
     assert same.hash == load().hash
     (tmp_path / "models.yaml").write_text((tmp_path / "models.yaml").read_text().replace("seed: 1", "seed: 2"))
     assert load(tmp_path / "models.yaml").hash != load().hash
+
+
+def test_a_candidate_of_the_catalog_differs_in_something_and_its_wrong_keys_are_named(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGED.parent / "questions", tmp_path / "questions")
+
+    def with_candidate(said: str) -> Catalog:
+        text = PACKAGED.read_text().replace("    quant: Q4_K_M\n", f"    quant: Q4_K_M\n    candidate: {said}\n", 1)
+        (tmp_path / "models.yaml").write_text(text)
+        return load(tmp_path / "models.yaml")
+
+    assert with_candidate("{context: 2048}").models[0].candidate == Tried(context=2048)
+    with pytest.raises(CatalogError, match="did you mean `context`"):
+        with_candidate("{contxt: 2048}")
+    with pytest.raises(CatalogError, match="name what a candidate is served with"):
+        with_candidate("{}")
