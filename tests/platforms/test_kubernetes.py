@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,13 @@ from llama_assets.demo.models import repo_files
 from llama_assets.gpu.workloads import Cluster as Observer
 from llama_assets.platforms import PlatformError, open_platform
 from llama_assets.settings import Settings
+from llama_assets.store import Store
 from tests.cluster import Cluster, until
 from tests.demo_run import BIN, own_environment, working_folder
 from tests.gpu.place import Place, account
 from tests.kube.test_cluster import RESTRICTED
 from tests.manifests.installation import volumes
+from tests.store.pairs import published
 
 MODEL = load().model("qwen3vl-4b")
 
@@ -205,6 +208,29 @@ def test_the_stores_commands_are_jobs_where_the_volume_is_not_here(laptop):
     assert [job["metadata"]["labels"]["llama-assets/task"] for job in jobs] == ["store"] * 3
     applied = laptop.command("engine", "apply", "--json")
     assert applied.returncode == 0 and json.loads(applied.stdout)["changed"] == [], applied.stderr
+
+
+def test_a_rollback_from_outside_is_one_job_and_the_engine_is_told(laptop, disk, tmp_path):
+    store = Store(disk)  # the node's disk is this machine's: a second generation that no Hub has
+    good = store.current(MODEL.id).fingerprint
+    bad = published(store, tmp_path, MODEL.id, seed=2)
+    store.promote(MODEL.id, bad)
+    subprocess.run(["chown", "-R", "10001:10001", str(disk)], check=True)
+    assert laptop.command("engine", "apply").returncode == 0
+
+    def served() -> dict[str, str]:
+        data = laptop.cluster.kube.get("ConfigMap", laptop.namespace, "llama-swap-config")["data"]
+        return json.loads(data["served.json"])
+
+    assert served() == {MODEL.id: bad}
+    before = {job["metadata"]["name"] for job in laptop.jobs()}
+    began = time.monotonic()
+    done = laptop.command("rollback", MODEL.id, "--json")
+    print(f"rollback: {time.monotonic() - began:.1f} s")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["served"] == served() == {MODEL.id: good}
+    assert store.refused(MODEL.id) == {bad: "rolled back"}
+    assert len({job["metadata"]["name"] for job in laptop.jobs()} - before) == 1
 
 
 def test_the_volume_is_not_looked_for_outside_a_pod(tmp_path):
