@@ -60,6 +60,9 @@ FOUND = """{ assetNodes { assetKey { path } isMaterializable
     ... on TextMetadataEntry { text } ... on BoolMetadataEntry { boolValue } } }
   assetChecksOrError { ... on AssetChecks { checks { name
     executionForLatestMaterialization { runId status evaluation { description } } } } } } }"""
+STARTED = "{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }"
+CANCELED = """mutation ($id: String!) {
+  terminateRun(runId: $id, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) { __typename } }"""
 KEYS = "{ assetNodes { assetKey { path } isMaterializable isExecutable } }"
 
 
@@ -193,6 +196,11 @@ class World:
         found = until(f"the end of run {run}", over, limit_s)
         assert isinstance(found, dict)
         return found["status"], "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
+
+    def cancel_started(self) -> None:
+        """As a person does it for the run of a killed command: nothing else ends that one, and it keeps its pool."""
+        for run in self.ask(STARTED)["runsOrError"]["results"]:
+            assert self.ask(CANCELED, id=run["runId"])["terminateRun"]["__typename"] == "TerminateRunSuccess"
 
     def words(self, run: str) -> str:
         """A run's status, and everything it has said so far."""

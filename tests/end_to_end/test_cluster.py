@@ -126,6 +126,7 @@ def test_a_run_pod_killed_beside_its_benchmark_takes_neither_rows_nor_the_tenant
     """In every step of the benchmark's Job, which has the card and which the run pod only follows."""
     if not request.config.getoption("--long"):
         pytest.skip("half an hour of killing; `--long` does it, and tests/manifests does one of a hold")
+    world.cancel_started()
     status, said = world.ended(world.launch(f"gguf/{MODELS[0]}", "llama_swap"))
     assert status == "SUCCESS", said[-4000:]
     engine = Ref("Deployment", NAMESPACE, "llama-swap")
