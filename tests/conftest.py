@@ -19,8 +19,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started with `&`, all t
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write what is found as the golden text")
-    parser.addoption("--long", action="store_true", help="search the lease's large worlds whole; takes minutes")
+    parser.addoption(
+        "--long",
+        action="store_true",
+        help="also what takes minutes: large worlds of the lease, outages, a killing in every step",
+    )
     parser.addoption("--keep-pictures", action="store_true", help="keep the UI's screenshots as docs/pictures/*.png")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; `--long` does it"))
 
 
 @pytest.fixture(autouse=True)

@@ -150,6 +150,8 @@ def test_an_apply_that_changes_nothing_writes_nothing(world, router):
 
 def test_it_demands_the_secrets_key_and_answers_who_has_it(world, router):
     address = world.address("router")
+    with SwapClient(address, KEY) as client:
+        client.wait_until_up(60)  # a Service leads to a pod some time after the pod is ready
     with SwapClient(address) as stranger, pytest.raises(Unreachable, match="Invalid API Key"):
         stranger.load(TINY.id)
     assert httpx.get(f"{address}/v1/models", trust_env=False).status_code == 401

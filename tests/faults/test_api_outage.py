@@ -21,7 +21,7 @@ from tests.cluster import PYTHON, Cluster, until
 from tests.gpu.place import TIMES, Place, line
 from tests.launch.test_job import SMALL
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.alone, pytest.mark.long, pytest.mark.timeout(600)]
 AWAY_S = 60
 LINES = 100  # one a second: some before the outage, most in it, some after
 

@@ -41,6 +41,7 @@ def test_a_figure_prints_a_json_line_beside_its_rival(name: str) -> None:
     assert all(one["quick"] and one["met"] is None for one in found), "a rehearsal meets no goal"
 
 
+@pytest.mark.long
 def test_two_simulated_days_of_automation_fetch_measure_and_keep_every_promise() -> None:
     """The year is `python -m figures --year`."""
     command = [sys.executable, "-W", "ignore", "-m", "figures", "--year", "--quick"]

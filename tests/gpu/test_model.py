@@ -31,7 +31,6 @@ WHOLE = {
     "an answer is lost": Scenario(holders=1, reapers=1, lost=1, crashes=1),
     "the engine takes the tenant's place": Scenario(holders=1, reapers=1, engine=0),
     "a shared card": Scenario(holders=1, reapers=1, engine=1, exclusive=False, crashes=1),
-    "the engine was up": Scenario(holders=1, reapers=1, engine=1, scheduler=True, crashes=1),
     "the engine was up, and nobody is killed": Scenario(holders=1, reapers=1, engine=1, scheduler=True, expiries=0),
     "a human scales the engine": Scenario(holders=1, reapers=1, engine=0, human=("engine",), scales=(2,), expiries=0),
     "waits are over too early": Scenario(holders=1, reapers=1, engine=0, early=1, expiries=0, crashes=1),
@@ -53,6 +52,7 @@ LARGE = {
     "the lease is deleted": Scenario((1,), engine=0, human=("deletes",), expiries=1, crashes=1, lost=1),
 }
 LONG = {
+    "the engine was up": Scenario(holders=1, reapers=1, engine=1, scheduler=True, crashes=1),
     "the engine takes the tenant's place, killed": Scenario(holders=1, reapers=1, engine=0, crashes=1),
     "two holders and a reaper": Scenario(reapers=1),
     "two holders, two reapers, killed": Scenario(crashes=1),
@@ -74,16 +74,15 @@ def test_tenants_get_back_what_was_found_in_every_interleaving(name):
 
 @pytest.mark.parametrize("name", LARGE)
 def test_tenants_get_back_what_was_found_on_ways_through_larger_worlds(name, request):
-    walks = 50_000 if request.config.getoption("--long") else 600
+    walks = 50_000 if request.config.getoption("--long") else 300
     found = wander(World(LARGE[name]), seed=7, walks=walks)
     assert found.wrong is None, found
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", LONG)
-def test_large_worlds_hold_in_every_interleaving(name, request):
-    if not request.config.getoption("--long"):
-        pytest.skip("minutes of searching; `--long` does it")
+def test_large_worlds_hold_in_every_interleaving(name):
     found = explore(World(LONG[name]))
     assert found.wrong is None, found
 

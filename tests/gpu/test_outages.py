@@ -27,14 +27,14 @@ def test_an_outage_shorter_than_the_lifetime_is_not_noticed_by_the_work(place, w
     with through(wire, place, tenant).take("test", "a test", say) as held:
         before = place.kube.get("Lease", place.namespace, tenant.name)["spec"]["renewTime"]
         wire.cut()
-        assert failed.wait(30)
+        until("the cut is noticed", lambda: failed.is_set() or not held.still_held(), 60)
         wire.mend()
 
         def renewed() -> bool:
             return place.kube.get("Lease", place.namespace, tenant.name)["spec"]["renewTime"] != before
 
-        until("it renews again", renewed, 20)
-        assert place.at(tenant)[0] == 0
+        until("it renews again", lambda: renewed() or not held.still_held(), 60)
+        assert place.at(tenant)[0] == 0 or not held.still_held()
         still = held.still_held()
     # On a machine that stood still for a lifetime it rightly ended; the tenant is back in both cases.
     assert still or held.ended.how == "lost"

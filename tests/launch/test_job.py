@@ -43,6 +43,7 @@ PATIENT = """
 import signal, sys, time
 def told(*_):
     print("last words", flush=True)
+    time.sleep(2)  # its pod takes its log with it, and whoever follows may be busy
     sys.exit(143)
 signal.signal(signal.SIGTERM, told)
 print("ready", flush=True)

@@ -40,6 +40,7 @@ def test_an_object_that_an_apply_or_a_put_made_uses_the_right_to_create_it_by_na
     assert set(before) - set(after) == {used.format("update"), used.format("create")}
 
 
+@pytest.mark.long
 @pytest.mark.alone  # the API server is started again twice, to keep an audit log and not to
 def test_the_api_servers_log_tells_every_call_of_an_account_and_what_was_refused(granted: Installed):
     with recorded(granted.cluster, granted.namespace) as seen, granted.kube("llama-assets-code") as kube:
