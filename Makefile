@@ -31,7 +31,7 @@ test: ahead .venv/dev ## lint, types, import contract, and every test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory chromium
-	$(BIN)/pytest --numprocesses 4 -m "not alone"
+	$(BIN)/pytest --numprocesses 5 -m "not alone"
 	$(BIN)/pytest -m alone || [ $$? = 5 ] # 5: there is none
 
 # docker where there is one, else the builder of the test cluster, which puts the image on its node at once.
@@ -47,7 +47,7 @@ figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
 faults: .venv/dev ## strike the GPU lease on a real cluster, every step times every fault; the long run (SEED=n), an hour
 	$(BIN)/python -m tests.faults.lease --times 5 --side-by-side 6 --seed $(or $(SEED),1)
 	$(BIN)/pytest -s --long -k "run_pod or tainted" tests/manifests/test_installation.py tests/end_to_end/test_cluster.py tests/faults/test_lease_of_jobs.py
-	$(BIN)/pytest --long tests/faults/test_api_outage.py tests/manifests/test_calls.py tests/gpu/test_model.py
+	$(BIN)/pytest --long tests/faults/test_api_outage.py tests/manifests/test_calls.py tests/gpu/test_model.py tests/faults/test_benchmark.py tests/automation
 
 golden: .venv/dev ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/pytest -q tests/golden tests/docs --rewrite-golden -k "golden or tables"

@@ -62,6 +62,7 @@ def watched(place: Place, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
+@pytest.mark.long  # what it decides is in tests/gpu/test_vigil.py
 def test_a_dead_holders_tenant_turns_the_check_red_until_it_is_put_back(place, watched, reader):
     tenant = place.workload("seen", asleep=True)
     lease = place.lease(tenant, name="seen")

@@ -102,7 +102,7 @@ def benchmark_process(caller: psutil.Process) -> psutil.Process:
     return next(child for child in caller.children(recursive=True) if "llama_assets.tasks" in child.cmdline())
 
 
-@pytest.mark.parametrize("victim", ["command line", "task", "engine"])
+@pytest.mark.parametrize("victim", ["command line", "task", pytest.param("engine", marks=pytest.mark.long)])
 def test_kill_9_leaves_whole_rows_no_orphan_and_a_free_card_and_the_next_run_goes_on(bench, victim):
     def kill(caller: psutil.Process) -> None:
         task = benchmark_process(caller)
@@ -142,6 +142,7 @@ def test_ctrl_c_once_stops_cleanly_between_two_requests(bench):
     finishes(bench, before)
 
 
+@pytest.mark.long
 def test_ctrl_c_twice_still_leaves_whole_rows(bench):
     run = Started(bench)
 
