@@ -22,18 +22,6 @@ APART = (
     "tests/faults/test_benchmark.py",
 )
 
-# The longest that mostly wait for pods begin early, or one worker is still at them when the others are done.
-LONGEST = (
-    "tests/faults/test_lease_faults.py",
-    "tests/faults/test_lease_of_jobs.py",
-    "tests/manifests/test_installation.py",
-    "tests/launch/test_job.py",
-    "tests/gpu/test_lease_commands.py",
-    "tests/platforms/test_kubernetes.py",
-    "tests/engine/test_deployment.py",
-)
-EARLY = 0.6  # of the way: the cluster's are handed out by then
-
 
 def group_of(nodeid: str) -> str:
     """The tests of a group go to the same worker, in their order."""
@@ -72,23 +60,15 @@ def _wants(group: list[pytest.Item]) -> str:
 
 
 def _order(wants: dict[str, str]) -> list[str]:
-    """First one that makes the image and one that runs the demo; then all, mixed.
+    """First one that makes the image and one that runs the demo, then what needs neither.
 
-    Those of the cluster mostly wait and the others mostly compute. The longest of the cluster's begin early.
+    Then the others, mixed, since those of the cluster mostly wait and those of the demo mostly compute.
     """
 
     def wanting(*what: str) -> list[str]:
         return [name for name, wanted in wants.items() if wanted in what]
 
     makers = [*wanting("image")[:1], *wanting("demo_run")[:1]]
-    waiting = sorted(
-        (name for name in wanting("image", "cluster") if name not in makers),
-        key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST),
-    )
-    demo, nothing = [name for name in wanting("demo_run") if name not in makers], wanting("nothing")
-    mixed = sorted(
-        ((place + 0.5) / len(names) * reach, name)
-        for names, reach in ((waiting, EARLY), (demo, 1.0), (nothing, 1.0))
-        for place, name in enumerate(names)
-    )
-    return [*makers, *(name for _, name in mixed)]
+    later = [[name for name in wanting(*what) if name not in makers] for what in (("image", "cluster"), ("demo_run",))]
+    mixed = sorted(((place + 0.5) / len(names), name) for names in later for place, name in enumerate(names))
+    return [*makers, *wanting("nothing"), *(name for _, name in mixed)]

@@ -38,9 +38,14 @@ def until(true: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
+def servers() -> list[psutil.Process]:
+    """Model servers among our children; a worker of the suite may have others, of tests before."""
+    return [each for each in psutil.Process().children(recursive=True) if "--model" in each.cmdline()]
+
+
 def server_of(engine: Processes) -> psutil.Process:
     """The child that listens where the engine asks."""
-    (child,) = [p for p in psutil.Process().children(recursive=True) if "--model" in p.cmdline()]
+    (child,) = servers()
     return child
 
 
@@ -52,7 +57,7 @@ def test_a_load_is_cold_once_and_the_next_model_replaces_it(processes: Processes
     assert not first.is_running()
     assert processes.running() == [Running("two", "ready")]
     processes.unload()
-    assert processes.running() == [] and psutil.Process().children() == []
+    assert processes.running() == [] and servers() == []
 
 
 @pytest.mark.parametrize("server", PROGRAMS)
@@ -115,7 +120,7 @@ def test_a_server_that_never_answers_is_given_up_and_killed(models: dict[str, Se
     with Processes([models["one"]], engine, tmp_path, deaf, limits) as processes:
         with pytest.raises(LoadFailed, match="did not answer within 1 s"):
             processes.load("one")
-        assert psutil.Process().children() == []
+        assert servers() == []
 
 
 def test_a_program_that_is_not_there_is_named(models: dict[str, Served], tmp_path: Path):
@@ -207,7 +212,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_the_model(models: dict[str, Ser
     with Processes([models["one"]], ENGINE, tmp_path, liar) as processes:
         with pytest.raises(LoadFailed, match="something else answers"):
             processes.load("one")
-        assert psutil.Process().children() == []
+        assert servers() == []
 
 
 def test_paths_of_a_cluster_cannot_be_mistaken_for_files_here(tmp_path: Path, models: dict[str, Served]):
