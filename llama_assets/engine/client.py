@@ -91,7 +91,9 @@ class SwapClient:
         Raises:
             Unreachable: nothing does, or something that is no engine.
         """
-        if "running" in _object(self._call("GET", "/running")):
+        # A new connection each time: one that was made before a Service led to its pod leads elsewhere as long as it
+        # lives, and whatever is there may well answer.
+        if "running" in _object(self._call("GET", "/running", keep=False)):
             return "llama-swap"
         answer = self._wait_until_up("/props")
         if "default_generation_settings" in (props := _object(answer)):
@@ -273,7 +275,7 @@ class SwapClient:
     def _wait_until_up(self, path: str) -> httpx.Response:
         """GET until the answer is another than 503: a plain llama-server says that while it loads."""
         deadline = time.monotonic() + self.limits.load_s
-        while (answer := self._call("GET", path)).status_code == 503 and time.monotonic() < deadline:
+        while (answer := self._call("GET", path, keep=False)).status_code == 503 and time.monotonic() < deadline:
             time.sleep(self.limits.poll_s)
         return answer
 
@@ -291,13 +293,14 @@ class SwapClient:
         return found
 
     def _call(
-        self, method: str, path: str, body: object = None, patient: bool = False, must: bool = False
+        self, method: str, path: str, body: object = None, patient: bool = False, must: bool = False, keep: bool = True
     ) -> httpx.Response:
         """One request; `patient` for those that are answered after a load, `must` for those that must succeed."""
         seconds = self.limits.load_s if patient else self.limits.quick_s
         timeout = httpx.Timeout(seconds, connect=self.limits.connect_s)
+        headers = {} if keep else {"Connection": "close"}
         with unreachable(self.address):
-            answer = self._http.request(method, self.address + path, json=body, timeout=timeout)
+            answer = self._http.request(method, self.address + path, json=body, headers=headers, timeout=timeout)
         if must and not answer.is_success:
             raise Unreachable(self.address + path, ": ".join(reason(answer)))
         return answer

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -112,3 +115,31 @@ def test_nobody_at_the_address_is_one_sentence():
 def test_something_else_at_the_address_is_no_engine(said: bytes):
     with playing(said) as script, SwapClient(script.address) as client, pytest.raises(Unreachable):
         client.load("one")
+
+
+def test_a_connection_that_led_elsewhere_is_not_kept():
+    """As made in the moment when a Service's rule is not there yet: packets leave the node, and a gateway answers."""
+    connections = itertools.count()
+
+    class Service(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            self.elsewhere = next(connections) == 0
+
+        def do_GET(self) -> None:
+            body = b"" if self.elsewhere else b'{"running": []}'
+            self.send_response(404 if self.elsewhere else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with SwapClient(f"http://127.0.0.1:{server.server_port}") as client:
+            client.wait_until_up(10)
+            assert client.kind == "llama-swap"
+        server.shutdown()
