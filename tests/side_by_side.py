@@ -1,13 +1,17 @@
 """How the tests are spread over the workers of `make test` (pytest-xdist). `pytest` by itself runs them one by one.
 
 A file goes to one worker, so that what it starts is started once. Not so the files of APART: most of their time goes
-into processes of Dagster's that each test starts for itself.
+into processes of Dagster's that each test starts for itself. The files that use the cluster share it; one that is
+marked `alone` waits until the others are done with it, and has it for itself while tests of other things go on.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,12 +25,39 @@ APART = (
     "tests/end_to_end/test_stages_alone.py",
     "tests/faults/test_benchmark.py",
 )
+TURNS = Path("/tmp/llama-assets-cluster-turns.lock")  # of the machine: the cluster is the machine's, too
 
 
 def group_of(nodeid: str) -> str:
     """The tests of a group go to the same worker, in their order."""
     file, _, _ = nodeid.partition("::")
     return nodeid if file in APART else file
+
+
+class _Turns:
+    """Who uses the cluster, by a lock that a group keeps from its first test to the end of its last fixture."""
+
+    def __init__(self) -> None:
+        self._lock: IO[str] | None = None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of what limits a test's time
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        if self._lock is None and "cluster" in getattr(item, "fixturenames", ()):
+            self._lock = TURNS.open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        try:
+            return (yield)
+        finally:
+            last = nextitem is None or group_of(nextitem.nodeid) != group_of(item.nodeid)
+            if self._lock is not None and last:
+                self._lock.close()
+                self._lock = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_Turns())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -55,20 +86,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _wants(group: list[pytest.Item]) -> str:
     """The dearest thing that one of them needs."""
+    if any(item.get_closest_marker("alone") for item in group):
+        return "alone"
     asked = {name for item in group for name in getattr(item, "fixturenames", ())}
     return next((name for name in ("image", "cluster", "demo_run") if name in asked), "nothing")
 
 
 def _order(wants: dict[str, str]) -> list[str]:
-    """First one that makes the image and one that runs the demo, then what needs neither.
+    """First one that makes the image and one that runs the demo; who wants the cluster alone, before the demo's others.
 
-    Then the others, mixed, since those of the cluster mostly wait and those of the demo mostly compute.
+    Those of the cluster mostly wait: they go early, among those that need nothing. The demo's mostly compute.
     """
 
     def wanting(*what: str) -> list[str]:
         return [name for name, wanted in wants.items() if wanted in what]
 
     makers = [*wanting("image")[:1], *wanting("demo_run")[:1]]
-    later = [[name for name in wanting(*what) if name not in makers] for what in (("image", "cluster"), ("demo_run",))]
-    mixed = sorted(((place + 0.5) / len(names), name) for names in later for place, name in enumerate(names))
-    return [*makers, *wanting("nothing"), *(name for _, name in mixed)]
+
+    def spread(names: list[str], end: float) -> list[tuple[float, str]]:
+        kept = [name for name in names if name not in makers]
+        return [(end * (place + 0.5) / len(kept), name) for place, name in enumerate(kept)]
+
+    early = sorted([*spread(wanting("image", "cluster"), 0.5), *spread(wanting("nothing"), 1.0)])
+    later = [name for name in wanting("demo_run") if name not in makers]
+    return [*makers, *(name for _, name in early), *wanting("alone"), *later]
