@@ -1,7 +1,8 @@
 """How each model answers your photos: every selected model is an arm of one session, under one lease.
 
-Arms take turns, so they meet the same noise; a model that cannot be measured fails its own asset only. Here: the
-subsettable multi_asset and its checks. Not here: asking (`bench`), the card (`gpu`), judging (`verdict`).
+Arms take turns, so they meet the same noise; a model that cannot be measured fails its own asset only, and one that is
+quarantined is skipped. Here: the subsettable multi_asset and its checks. Not here: asking (`bench`), the card (`gpu`),
+judging (`verdict`).
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from llama_assets.assets.serving import LLAMA_SWAP, apply_config, inspected
 from llama_assets.assets.verdict import VERDICT, verdict_result, verdict_spec
 from llama_assets.bench.question import Question
 from llama_assets.catalog import Catalog, EngineImage, Model
-from llama_assets.pipes import run_task
+from llama_assets.pipes import may_skip, run_task
 from llama_assets.platforms import Platform
 from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge, Judged
 
@@ -86,14 +87,18 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             for arm, found in measured.arms.items()
             if found.failed is None
         )
-        kept_out = {arm: f"not measured, {measured.quarantined[arm]}" for arm in arms if arm in measured.quarantined}
-        yield from (_servable(arm, why) for arm, why in kept_out.items())
+        kept_out = [arm for arm in arms if arm in measured.quarantined]
+        may_skip(context)
+        for arm in kept_out:
+            context.log.warning(f"{key(arm).to_user_string()} is skipped: not measured, {measured.quarantined[arm]}")
+            yield _servable(arm, f"not measured, {measured.quarantined[arm]}")
         if measured.verdict is not None:
             context.log.info("\n" + measured.verdict.text)
             if VERDICT in context.selected_asset_keys:
                 yield verdict_result(measured.verdict, measured.session)
         failed = {arm: found.failed for arm, found in measured.arms.items() if found.failed is not None}
-        failed |= kept_out
+        if kept_out == arms and not automatic:
+            failed = {"nothing was measured": _only_quarantined(arms)}
         if failed:
             raise dg.Failure("\n".join(f"{arm}: {why}" for arm, why in failed.items()), allow_retries=False)
 
@@ -182,6 +187,12 @@ def _candidate(model: str, measured: Benchmarked) -> dict[str, str]:
     if settled is None:
         return {}
     return {"candidate": settled.arm, "candidate_decision": settled.action, "candidate_reason": settled.reason}
+
+
+def _only_quarantined(arms: Sequence[str]) -> str:
+    """What a person is told who asked for nothing else; automation's run is green, and the check `servable` red."""
+    commands = " and ".join(f"`llama-assets quarantine release {arm}`" for arm in arms)
+    return f"{', '.join(arms)} {'is' if len(arms) == 1 else 'are'} quarantined; {commands} lets the engine try again"
 
 
 def _servable(arm: str, quarantined: str) -> dg.AssetCheckResult:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from llama_assets import catalog as catalogs
-from llama_assets.assets.benchmark import benchmark_assets, key
+from llama_assets.assets.benchmark import AUTOMATIC_TAG, benchmark_assets, key
 from llama_assets.assets.gguf import gguf_assets
 from llama_assets.assets.serving import llama_swap_asset
 from llama_assets.launch import Task
@@ -88,17 +88,21 @@ class Graph:
 
         self.tasks.replies["benchmark"] = reply
 
-    def run(self, *assets: Any, select: list[dg.AssetKey] | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self, *assets: Any, select: list[dg.AssetKey] | None = None, tags: dict[str, str] | None = None
+    ) -> dg.ExecuteInProcessResult:
         keys = [dg.SourceAsset(k) for k in (dg.AssetKey("gpu_lease"), dg.AssetKey("engine"))]
-        return dg.materialize([*assets, *keys], selection=select, instance=self.instance, raise_on_error=False)
+        return dg.materialize(
+            [*assets, *keys], selection=select, instance=self.instance, raise_on_error=False, tags=tags
+        )
 
     def serve(self) -> dict[str, Any]:
         found = materialized(self.run(llama_swap_asset(self.catalog, self.platform)))["llama_swap"]
         return {name: value.value for name, value in found.items()}
 
-    def benchmark(self, *models: str) -> dg.ExecuteInProcessResult:
+    def benchmark(self, *models: str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
         assets = benchmark_assets(self.catalog, self.platform)
-        return self.run(assets, select=[key(model) for model in models or (MODEL,)])
+        return self.run(assets, select=[key(model) for model in models or (MODEL,)], tags=tags)
 
 
 @pytest.fixture
@@ -188,13 +192,34 @@ def test_a_quarantined_model_is_neither_served_nor_measured_and_its_check_says_t
     )
     result = graph.benchmark(MODEL, other)
     assert set(materialized(result)) == {f"benchmark/{other}"}
-    assert failures(result) == f"{MODEL}: not measured, {why}", "its own asset fails, as with any arm"
+    assert result.success, "being quarantined is a state, and no failure of the run"
+    log = graph.instance.all_logs(result.run_id)
+    assert any(f"benchmark/{MODEL} is skipped: not measured, {why}" in entry.user_message for entry in log)
     red = [c for c in result.get_asset_check_evaluations() if not c.passed and c.check_name == "servable"]
     assert [(c.asset_key, c.severity) for c in red] == [(key(MODEL), dg.AssetCheckSeverity.ERROR)]
     assert "quarantine release" in red[0].description
     graph.quarantined = dict.fromkeys(MODELS, "quarantined")
     graph.run(llama_swap_asset(graph.catalog, graph.platform))
     assert MODEL not in entries(graph), "with nothing to serve nothing is written"
+
+
+@pytest.mark.parametrize("automatic", [True, False], ids=["automation", "a person"])
+def test_when_all_are_quarantined_a_persons_run_says_the_way_out_and_automations_is_green(
+    graph: Graph, automatic: bool
+) -> None:
+    graph.quarantined = {model: f"quarantined: {model} was not loaded" for model in MODELS[:2]}
+    graph.tasks.replies["benchmark"] = lambda _: Benchmarked(
+        session="", verdict=None, arms={}, quarantined=graph.quarantined
+    )
+    result = graph.benchmark(*MODELS[:2], tags={AUTOMATIC_TAG: "true"} if automatic else {})
+    assert not materialized(result)
+    assert [check.passed for check in result.get_asset_check_evaluations()] == [False, False], "`servable` of each"
+    assert result.success is automatic
+    a, b = MODELS[:2]
+    assert failures(result) == (
+        "" if automatic else f"nothing was measured: {a}, {b} are quarantined; `llama-assets quarantine release {a}` "
+        f"and `llama-assets quarantine release {b}` lets the engine try again"
+    )  # fmt: skip
 
 
 def test_what_the_catalog_tries_is_listed_with_its_own_arguments(graph: Graph) -> None:
