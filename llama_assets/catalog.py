@@ -202,7 +202,7 @@ class QuestionFiles(Entry):
 
     prompt: Path = Field(description="text file with the prompt, beside the catalog")
     answer_schema: Path = Field(alias="schema", description="JSON Schema of the answer, beside the catalog")
-    ranking_key: str = Field(description="the number in the answer that ranks photos")
+    ranking_key: str | None = Field(None, description="the number in the answer that ranks photos, if one does")
     structured_output: Literal["grammar", "response_format"] = Field(
         "grammar", description="how the engine is made to obey the schema"
     )
@@ -217,12 +217,30 @@ class Benchmark(Entry):
     """What is asked, of how many photos, in how many turns."""
 
     question: QuestionFiles
+    further_questions: dict[str, QuestionFiles] = Field(
+        {},
+        description="other questions about the same photos, by name: each has a session of its own under the same "
+        "lease, and a verdict of its own. Candidates are decided on by `question`",
+    )
     photos: Count = Field(100, ge=1, description="photos in the seeded sample")
     seed: Count = Field(1, ge=0, description="draws the sample and shuffles its order")
     blocks: Count = Field(4, ge=1, description="mirrored blocks: an even number, 4 or more, lets the arms take turns")
     max_tokens: Count = Field(400, ge=16, description="where an answer is cut")
     answer_timeout_seconds: Count = Field(120, ge=1, description="when a request is given up")
     incumbent: str | None = Field(None, description="the model others are compared with; the first if not set")
+
+    @property
+    def questions(self) -> dict[str, QuestionFiles]:
+        """Every question by its name; the one that every catalog has bears none."""
+        return {"": self.question, **self.further_questions}
+
+    @field_validator("further_questions")
+    @classmethod
+    def _names(cls, value: dict[str, QuestionFiles]) -> dict[str, QuestionFiles]:
+        for name in value:
+            if not re.fullmatch(NAME, name):
+                raise ValueError(f"{name!r}: a name is lower-case letters, digits, dots and dashes")
+        return value
 
 
 class Automation(Entry):
@@ -311,10 +329,12 @@ class Catalog(Entry):
         """sha256 over what the catalog says, less where the question's files lie (the question has its own hash) and
         what may happen without a person, which changes no answer.
         """
+        files = {"prompt", "answer_schema"}
+        further = dict.fromkeys(self.benchmark.further_questions, files)
         said = self.model_dump(
             mode="json",
             exclude={
-                "benchmark": {"question": {"prompt", "answer_schema"}},
+                "benchmark": {"question": files, "further_questions": further or True},
                 "automation": True,
                 "gpu": {"memory_gib"},
             },
@@ -378,14 +398,12 @@ def _disagreements(raw: Any, folder: Path) -> Iterator[tuple[tuple[int | str, ..
     incumbent = _mapping(raw, "benchmark").get("incumbent")
     if incumbent is not None and incumbent not in models:
         yield ("benchmark", "incumbent"), incumbent, f"is not a model here; allowed: {', '.join(map(str, models))}"
-    question = _mapping(raw, "benchmark", "question")
-    for key in ("prompt", "schema"):
-        if isinstance(question.get(key), str) and not (folder / question[key]).is_file():
-            yield (
-                ("benchmark", "question", key),
-                question[key],
-                f"no such file beside the catalog: {folder / question[key]}",
-            )
+    further = [("benchmark", "further_questions", name) for name in _mapping(raw, "benchmark", "further_questions")]
+    for where in (("benchmark", "question"), *further):
+        question = _mapping(raw, *where)
+        for key in ("prompt", "schema"):
+            if isinstance(question.get(key), str) and not (folder / question[key]).is_file():
+                yield (*where, key), question[key], f"no such file beside the catalog: {folder / question[key]}"
 
 
 def _mapping(raw: Any, *keys: str) -> dict[Any, Any]:
@@ -430,7 +448,8 @@ def _shape(loc: tuple[int | str, ...]) -> type[Entry]:
     shape: type[Entry] = Catalog if len(loc) == 1 else shapes[str(loc[0])]
     if shape is Model and len(loc) == 4 and loc[2] == "candidate":
         return Tried
-    return QuestionFiles if shape is Benchmark and len(loc) == 3 else shape
+    asked = shape is Benchmark and len(loc) == {"question": 3, "further_questions": 4}.get(str(loc[1]))
+    return QuestionFiles if asked else shape
 
 
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:

@@ -126,9 +126,11 @@ def _hub(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
 def _question(_: Platform, catalog: Catalog) -> Iterator[Finding]:
     from llama_assets.bench.question import Question
 
-    question = Question.load(catalog.benchmark.question)
-    enforced = f"{len(question.grammar)} characters of grammar" if question.grammar else "response_format"
-    yield Finding("asked", True, f"ranked by {question.ranking_key}, enforced by {enforced}")
+    for name, files in catalog.benchmark.questions.items():
+        question = Question.load(files)
+        enforced = f"{len(question.grammar)} characters of grammar" if question.grammar else "response_format"
+        ranked = f"ranked by {question.ranking_key}" if question.ranking_key else "ranks nothing"
+        yield Finding("asked", True, f"{f'{name}: ' if name else ''}{ranked}, enforced by {enforced}")
 
 
 def _photos(platform: Platform, catalog: Catalog) -> Iterator[Finding]:

@@ -12,10 +12,11 @@ from statistics import median
 import dagster as dg
 
 from llama_assets.assets import gguf, versions
+from llama_assets.assets import verdict as verdicts
 from llama_assets.assets.described import first_paragraph
 from llama_assets.assets.gpu import GPU_LEASE
 from llama_assets.assets.serving import LLAMA_SWAP, apply_config, inspected
-from llama_assets.assets.verdict import VERDICT, verdict_result, verdict_spec
+from llama_assets.assets.verdict import verdict_result, verdict_spec
 from llama_assets.bench.question import Question
 from llama_assets.catalog import Catalog, EngineImage, Model
 from llama_assets.pipes import may_skip, run_task
@@ -54,13 +55,17 @@ def keys(catalog: Catalog) -> list[dg.AssetKey]:
 
 
 def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinition:
-    """All benchmarks and the verdict over them, as one step."""
+    """All benchmarks and the verdicts over them, one a question, as one step."""
+    asked = catalog.benchmark.questions
 
     @dg.multi_asset(
         name="vision_benchmark",
         can_subset=True,
         pool=POOL,
-        specs=[*(_spec(catalog, model, platform) for model in catalog.models), verdict_spec(catalog, keys(catalog))],
+        specs=[
+            *(_spec(catalog, model, platform) for model in catalog.models),
+            *(verdict_spec(catalog, name, keys(catalog)) for name in asked),
+        ],
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(model.id), description=says)
             for model in catalog.models
@@ -71,13 +76,15 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         arms = [model.id for model in catalog.models if key(model.id) in context.selected_asset_keys]
+        selected = [name for name in asked if verdicts.key(name) in context.selected_asset_keys]
         if not arms:
-            judged = run_task(context, platform, Judge(catalog=catalog), Judged)
-            yield verdict_result(judged.verdict, judged.session)
+            for name in selected:
+                judged = run_task(context, platform, Judge(catalog=catalog, question_name=name), Judged)
+                yield verdict_result(judged.verdict, judged.session, name)
             return
-        question = Question.load(catalog.benchmark.question)
-        automatic = is_automatic(context.run.tags)
-        request = Benchmark(catalog=catalog.only(arms), question=question.to_json(), automatic=automatic)
+        further = {name: Question.load(files).to_json() for name, files in asked.items()}
+        question, automatic = further.pop(""), is_automatic(context.run.tags)
+        request = Benchmark(catalog=catalog.only(arms), question=question, further=further, automatic=automatic)
         with _candidates_served(context, catalog, platform, request, arms):
             measured = run_task(context, platform, request, Benchmarked)
         if platform.candidates == "started" and any(one.action == "promote" for one in measured.settled):
@@ -94,8 +101,13 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             yield _servable(arm, f"not measured, {measured.quarantined[arm]}")
         if measured.verdict is not None:
             context.log.info("\n" + measured.verdict.text)
-            if VERDICT in context.selected_asset_keys:
+            if "" in selected:
                 yield verdict_result(measured.verdict, measured.session)
+        for name, found in measured.further.items():
+            if found.verdict is not None:
+                context.log.info(f"question {name}\n{found.verdict.text}")
+                if name in selected:
+                    yield verdict_result(found.verdict, found.session, name)
         failed = {arm: found.failed for arm, found in measured.arms.items() if found.failed is not None}
         if kept_out == arms and not automatic:
             failed = {"nothing was measured": _only_quarantined(arms)}
@@ -170,6 +182,7 @@ def _result(
             "session": measured.session,
             "fingerprint": found.fingerprint or "",
             **_candidate(arm, measured),
+            **_further(arm, measured),
             **picture,
             **photos,
         },
@@ -193,6 +206,16 @@ def _only_quarantined(arms: Sequence[str]) -> str:
     """What a person is told who asked for nothing else; automation's run is green, and the check `servable` red."""
     commands = " and ".join(f"`llama-assets quarantine release {arm}`" for arm in arms)
     return f"{', '.join(arms)} {'is' if len(arms) == 1 else 'are'} quarantined; {commands} lets the engine try again"
+
+
+def _further(arm: str, measured: Benchmarked) -> dict[str, float | str]:
+    """What the model answered to the further questions, under their names."""
+    said: dict[str, float | str] = {}
+    for name, found in measured.further.items():
+        said |= {f"{name}/{figure}": value for figure, value in found.figures.get(arm, {}).items()}
+        if arm in found.failed:
+            said[f"{name}/failed"] = found.failed[arm]
+    return said
 
 
 def _servable(arm: str, quarantined: str) -> dg.AssetCheckResult:

@@ -14,10 +14,20 @@ GROUP = "verdict"
 VERDICT = dg.AssetKey("verdict")
 
 
-def verdict_spec(catalog: Catalog, deps: list[dg.AssetKey]) -> dg.AssetSpec:
-    """The verdict over every benchmark."""
+def key(question: str) -> dg.AssetKey:
+    """`verdict`, of the question that every catalog has; `verdict/<name>` of a further one."""
+    return dg.AssetKey(["verdict", question]) if question else VERDICT
+
+
+def keys(catalog: Catalog) -> list[dg.AssetKey]:
+    """Every verdict of the catalog: one a question."""
+    return [key(name) for name in catalog.benchmark.questions]
+
+
+def verdict_spec(catalog: Catalog, question: str, deps: list[dg.AssetKey]) -> dg.AssetSpec:
+    """The verdict over every benchmark, by what they answered to one question."""
     return dg.AssetSpec(
-        VERDICT,
+        key(question),
         deps=deps,
         group_name=GROUP,
         description=first_paragraph(__doc__),
@@ -28,11 +38,11 @@ def verdict_spec(catalog: Catalog, deps: list[dg.AssetKey]) -> dg.AssetSpec:
     )
 
 
-def verdict_result(found: VerdictResult, session: str) -> dg.MaterializeResult:
+def verdict_result(found: VerdictResult, session: str, question: str = "") -> dg.MaterializeResult:
     """The verdict as a materialization: flat figures that plot, the sentence, one picture without photos."""
     picture = f"\n\n![]( data:image/png;base64,{found.picture_png})".replace("( ", "(") if found.picture_png else ""
     return dg.MaterializeResult(
-        asset_key=VERDICT,
+        asset_key=key(question),
         metadata={
             **found.figures,
             "verdict": found.verdict,

@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Any
 
-from llama_assets.catalog import Catalog, EngineImage, Model
+from llama_assets.catalog import Catalog, EngineImage, Model, QuestionFiles
 
 
 def of_answers(catalog: Catalog, model: Model, image: EngineImage | None) -> str:
@@ -17,13 +17,11 @@ def of_answers(catalog: Catalog, model: Model, image: EngineImage | None) -> str
 
     How many photos are asked, and in how many turns, is not part of it: figures of both can be compared.
     """
-    asked = catalog.benchmark.question
+    further = {name: _asked(question) for name, question in catalog.benchmark.further_questions.items()}
     return _version(
         {
-            "prompt": asked.prompt.read_text("utf-8"),
-            "schema": asked.answer_schema.read_text("utf-8"),
-            "ranking_key": asked.ranking_key,
-            "structured_output": asked.structured_output,
+            **_asked(catalog.benchmark.question),
+            **({"further": further} if further else {}),
             "max_tokens": catalog.benchmark.max_tokens,
             "engine": catalog.engine.model_dump(mode="json", include={"kind", "gpu_layers", "arguments"}),
             "image": image.reference if image else None,
@@ -44,6 +42,15 @@ def of_serving(catalog: Catalog, image: EngineImage | None) -> str:
             "models": served,
         }
     )
+
+
+def _asked(question: QuestionFiles) -> dict[str, str | None]:
+    return {
+        "prompt": question.prompt.read_text("utf-8"),
+        "schema": question.answer_schema.read_text("utf-8"),
+        "ranking_key": question.ranking_key,
+        "structured_output": question.structured_output,
+    }
 
 
 def _version(said: dict[str, Any]) -> str:

@@ -35,10 +35,9 @@ from dagster._core.storage.event_log.base import AssetRecord
 from dagster._record import copy
 from dagster._utils.schedules import is_valid_cron_string
 
-from llama_assets.assets import benchmark, gguf, huggingface
+from llama_assets.assets import benchmark, gguf, huggingface, verdict
 from llama_assets.assets.gpu import GPU_LEASE
 from llama_assets.assets.serving import ENGINE, LLAMA_SWAP
-from llama_assets.assets.verdict import VERDICT
 from llama_assets.catalog import Catalog
 from llama_assets.policy.windows import Rules
 from llama_assets.tasks.messages import AUTOMATIC_WAIT_S
@@ -299,7 +298,8 @@ def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
         found[benchmark.key(model.id)] = _benchmark(catalog, model.id, rules)
     found[LLAMA_SWAP] = _serving(catalog, rules)
     found[GPU_LEASE] = AnyDue(tuple((key, found[key]) for key in benchmark.keys(catalog)))
-    found[VERDICT] = Condition.any_deps_match(Condition.will_be_requested()).with_label("with any benchmark")
+    for key in verdict.keys(catalog):
+        found[key] = Condition.any_deps_match(Condition.will_be_requested()).with_label("with any benchmark")
     return found
 
 
@@ -369,7 +369,7 @@ def weekly_benchmark(catalog: Catalog) -> dg.ScheduleDefinition:
         name="weekly_benchmark",
         cron_schedule=catalog.automation.weekly_benchmark,
         execution_timezone=catalog.automation.time_zone,
-        target=dg.AssetSelection.assets(GPU_LEASE, *benchmark.keys(catalog), VERDICT),
+        target=dg.AssetSelection.assets(GPU_LEASE, *benchmark.keys(catalog), *verdict.keys(catalog)),
         tags=RUN_TAGS,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Every model measured in one session, weekly; quiet hours and minutes a day hold for it. Off at "

@@ -17,7 +17,7 @@ from .plan import Plan, mirrored_plan
 from .question import Question, QuestionError
 from .record import Arm, Comparison, RecordError
 from .rows import Row, RowsError, read_rows
-from .session import Outcome, begin, find_unfinished, finish, run, standing
+from .session import Outcome, begin, begin_all, find_unfinished, finish, run, standing
 from .turns import Clock, Holding, SessionLimits
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "RowsError",
     "SessionLimits",
     "begin",
+    "begin_all",
     "find_photos",
     "find_unfinished",
     "finish",

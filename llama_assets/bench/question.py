@@ -95,7 +95,7 @@ class Judged:
 
 
 class Files(Protocol):
-    """The catalog's `benchmark.question`."""
+    """One of the catalog's questions."""
 
     @property
     def prompt(self) -> Path:
@@ -106,8 +106,8 @@ class Files(Protocol):
         """JSON file with the JSON Schema."""
 
     @property
-    def ranking_key(self) -> str:
-        """The schema's property that ranks photos."""
+    def ranking_key(self) -> str | None:
+        """The schema's property that ranks photos; None where none does."""
 
     @property
     def structured_output(self) -> Literal["grammar", "response_format"]:
@@ -125,14 +125,14 @@ class Question:
 
     prompt: str
     schema: Mapping[str, Any]
-    ranking_key: str
+    ranking_key: str | None
     structured_output: Literal["grammar", "response_format"] = "grammar"
 
     def __post_init__(self) -> None:
         _check(self.schema)
         properties = self.schema.get("properties", {})
         numeric = [name for name, below in properties.items() if _numeric(below)]
-        if self.ranking_key not in numeric:
+        if self.ranking_key is not None and self.ranking_key not in numeric:
             raise NoRankingKey(self.ranking_key, numeric)
         _ = self.grammar
 

@@ -4,7 +4,8 @@ Written whole by rename at the start (`finished` is null: a killed session can b
 and at the end. Seconds throughout; times are ISO 8601, UTC.
 
     session id   started ended finished   client_version   catalog_hash   identity
-    incumbent ranking_key   question {prompt, schema, ranking_key, structured_output, hash, prompt_hash, schema_hash}
+    incumbent ranking_key   question_name   max_tokens answer_timeout_seconds
+    question {prompt, schema, ranking_key, structured_output, hash, prompt_hash, schema_hash}
     arms {model: {fingerprint, mmproj, engine {kind, build...}, canary {passed, reason...}, ended, ended_by, ...}}
     photo_set {hash, seed, left_out [{name, reason}]}   photos [{name, sha256, width, height, thumb: "thumbs/1.jpg"}]
     blocks {count, seed, photos [n of each], order [[model...]...]}
@@ -55,7 +56,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a session compares. `plan` names exactly these arms and photos."""
+    """What a session compares. `plan` names exactly these arms and photos; `name` is the question's, if it has one."""
 
     arms: tuple[Arm, ...]
     question: Question
@@ -65,6 +66,7 @@ class Comparison:
     max_tokens: int
     answer_timeout_s: float
     incumbent: str | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.plan.arms != tuple(arm.model for arm in self.arms):
@@ -75,7 +77,7 @@ class Comparison:
     @property
     def identity(self) -> str:
         """sha256 hex over all that must be equal for an unfinished session to be continued."""
-        parts = {
+        parts: dict[str, Any] = {
             "catalog": self.catalog_hash,
             "arms": [[arm.model, arm.fingerprint] for arm in self.arms],
             "question": self.question.hash,
@@ -83,6 +85,8 @@ class Comparison:
             "plan": [len(self.plan.blocks), self.plan.seed],
             "asked": [self.max_tokens, self.answer_timeout_s],
         }
+        if self.name:
+            parts["name"] = self.name
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -166,6 +170,7 @@ class Record:
             "identity": comparison.identity,
             "incumbent": comparison.incumbent,
             "ranking_key": question.ranking_key,
+            "question_name": comparison.name,
             "question": question.to_json() | hashes,
             "arms": {arm.model: _arm(arm) for arm in comparison.arms},
             "photo_set": {"hash": comparison.photos.hash, "seed": comparison.photos.seed, "left_out": left_out},
@@ -182,6 +187,11 @@ class Record:
             "tenants": None,
         }
         return cls(folder, values)
+
+    @property
+    def question_name(self) -> str:
+        """The question's name in the catalog; empty for the one that every catalog has."""
+        return str(self.values.get("question_name") or "")
 
     @property
     def finished(self) -> bool:

@@ -10,6 +10,7 @@ its reason and the others go on. Not here: the lease (`still_held` is handed in)
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,17 +41,21 @@ class Outcome:
 
 def find_unfinished(results: Path, comparison: Comparison, say: Say) -> Path | None:
     """The newest unfinished session of the same catalog, files, question, photos and plan; None if there is none."""
-    for folder in sorted((results / "sessions").glob("*"), reverse=True):
-        if not (folder / SESSION).is_file():
-            continue
-        try:
-            record = Record.read(folder)
-        except NotASession as error:
-            say(str(error))
-            continue
-        if not record.finished and record.values["identity"] == comparison.identity:
-            return folder
-    return None
+    return next((folder for folder, finished in _alike(results, comparison, say) if not finished), None)
+
+
+def begin_all(results: Path, comparisons: Sequence[Comparison], say: Say) -> list[Outcome]:
+    """One session of each comparison, as `begin`; they are run one after the other under one lease.
+
+    Where a process was killed between two of them, those before the one it was at are not begun anew: what they found
+    is at hand.
+    """
+    unfinished = [find_unfinished(results, comparison, lambda _: None) is not None for comparison in comparisons]
+    killed_at = unfinished.index(True) if True in unfinished else 0
+    return [
+        (_ended_before(results, comparison, say) if place < killed_at else None) or begin(results, comparison, say)
+        for place, comparison in enumerate(comparisons)
+    ]
 
 
 def begin(results: Path, comparison: Comparison, say: Say, clock: Clock | None = None) -> Outcome:
@@ -129,9 +134,12 @@ def run(
 def finish(outcome: Outcome, lease_seconds: float | None, tenants: Any, say: Say, clock: Clock | None = None) -> bool:
     """Note what the lease cost; when nothing is left to ask, write Parquet and close the session. True if it is closed.
 
-    `lease_seconds` is from taking the card to giving it back, None if nobody knows; `tenants` is written as it is.
+    `lease_seconds` is from taking the card to giving it back, None if nobody knows; `tenants` is written as it is. What
+    is closed stays as it is.
     """
     record = Record.read(outcome.folder)
+    if record.finished:
+        return True
     values = record.values
     if values["leases"] and lease_seconds is not None:
         values["leases"][-1]["seconds"] = lease_seconds
@@ -168,6 +176,28 @@ def _new_folder(results: Path, name: str) -> Path:
             continue
         return folder
     raise FileExistsError(f"{results / 'sessions' / name}: a hundred sessions in one second")
+
+
+def _ended_before(results: Path, comparison: Comparison, say: Say) -> Outcome | None:
+    folder = next((folder for folder, finished in _alike(results, comparison, say) if finished), None)
+    if folder is None:
+        return None
+    say(f"session {folder.name} of the same questions had ended before; it is not asked again")
+    return standing(folder, comparison)
+
+
+def _alike(results: Path, comparison: Comparison, say: Say) -> Iterator[tuple[Path, bool]]:
+    """Sessions of this comparison, newest first, and whether they are finished."""
+    for folder in sorted((results / "sessions").glob("*"), reverse=True):
+        if not (folder / SESSION).is_file():
+            continue
+        try:
+            record = Record.read(folder)
+        except NotASession as error:
+            say(str(error))
+            continue
+        if record.values["identity"] == comparison.identity:
+            yield folder, record.finished
 
 
 def _continued(folder: Path, comparison: Comparison) -> Record:

@@ -1,4 +1,4 @@
-"""Task `benchmark`: photos before the lease, one session under it, the verdict after it.
+"""Task `benchmark`: photos before the lease, a session of each question under it, the verdicts after it.
 
 Where the rooms meet: the store says what is current, the platform gives lease and engine, `bench` asks, `verdict`
 judges. Steps: prepare everything that needs no card; take the card; ask; give it back; judge. Not here: any of these.
@@ -6,6 +6,8 @@ judges. Steps: prepare everything that needs no card; take the card; ask; give i
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from llama_assets.catalog import Catalog
 from llama_assets.tasks.candidates import Contender, Lineup, facts_of, lineup, serving_by, settle, unsettled
 from llama_assets.tasks.fitting import fitting
 from llama_assets.tasks.hold import holder
-from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked
+from llama_assets.tasks.messages import Answered, ArmResult, Benchmark, Benchmarked
 from llama_assets.tasks.permission import Permission
 from llama_assets.tasks.verdict import JudgedSession, judged_session
 
@@ -39,7 +41,7 @@ class SessionHalted(RuntimeError):
 
 
 def benchmark_task(work: Work) -> Benchmarked:
-    """One session of every model asked for.
+    """One session of every model asked for, for each question.
 
     Raises:
         PlatformError, PhotosError, QuestionError, GpuError: before anything was asked.
@@ -49,8 +51,10 @@ def benchmark_task(work: Work) -> Benchmarked:
     from llama_assets.bench.question import Question
 
     request = Benchmark.model_validate(work.task.request)
-    catalog, question = request.catalog, Question.from_json(request.question)
-    answered = _left_behind(work, catalog, question)
+    catalog = request.catalog
+    asked = {"": request.question, **request.further}
+    questions = {name: Question.from_json(values) for name, values in asked.items()}
+    answered = _left_behind(work, catalog, questions)
     if answered is not None:
         return answered
     permission = Permission.of(work, catalog, request.automatic)
@@ -61,20 +65,24 @@ def benchmark_task(work: Work) -> Benchmarked:
     left_out = {**_missing(found), **_failed(fits.too_large)}
     _say_who_is_left_out(work, found, left_out)
     if fits.arms:
-        outcome = _measured(work, permission, question, fits.arms)
-        if outcome.halted:
-            raise SessionHalted(outcome)
-        answer = _judged_and_settled(work, catalog, outcome.folder)
+        outcomes = _measured(work, permission, questions, fits.arms)
+        for outcome in outcomes.values():
+            if outcome.halted:
+                raise SessionHalted(outcome)
+        answer = _judged_and_settled(work, catalog, outcomes[""].folder)
+        further = {name: _answered(outcome.folder) for name, outcome in outcomes.items() if name}
+        answer = answer.model_copy(update={"further": further})
     else:
         answer = Benchmarked(session="", arms={}, verdict=None)
     beside = {"settled": (*fits.rejected, *answer.settled), "quarantined": dict(found.quarantined)}
     return answer.model_copy(update={"arms": {**answer.arms, **left_out}, **beside})
 
 
-def _left_behind(work: Work, catalog: Catalog, question: Question) -> Benchmarked | None:
+def _left_behind(work: Work, catalog: Catalog, questions: Mapping[str, Question]) -> Benchmarked | None:
     """Ends what a killed process left of the newest session: a candidate that was measured and not decided on.
 
-    Its answer is this one's, where it asked the same of the same models: then no card is needed.
+    Its answer is this one's, where it asked the same of the same models: then no card is needed. Further questions
+    were asked before anything is decided; where one of them was not, it is asked now.
     """
     from llama_assets.bench.record import Record
 
@@ -84,11 +92,16 @@ def _left_behind(work: Work, catalog: Catalog, question: Question) -> Benchmarke
     work.say(f"session {folder.name} was finished and not acted on; that is done first")
     answer = _judged_and_settled(work, catalog, folder)
     values = Record.read(folder).values
-    same = (values["catalog_hash"], values["question"]["hash"]) == (catalog.hash, question.hash)
-    return answer if same and set(answer.arms) == {model.id for model in catalog.models} else None
+    same = (values["catalog_hash"], values["question"]["hash"]) == (catalog.hash, questions[""].hash)
+    if not same or set(answer.arms) != {model.id for model in catalog.models} or len(questions) > 1:
+        return None
+    return answer
 
 
-def _measured(work: Work, permission: Permission, question: Question, contenders: Sequence[Contender]) -> Outcome:
+def _measured(
+    work: Work, permission: Permission, questions: Mapping[str, Question], contenders: Sequence[Contender]
+) -> dict[str, Outcome]:
+    """Where each question's session stands after the lease, by the question's name."""
     from llama_assets.bench import photos, session
     from llama_assets.bench.plan import mirrored_plan
     from llama_assets.bench.record import Comparison
@@ -96,21 +109,30 @@ def _measured(work: Work, permission: Permission, question: Question, contenders
     catalog, spec = permission.catalog, permission.catalog.benchmark
     with photos.prepare(work.platform.photos(), spec.photos, spec.seed, work.say) as chosen:
         arms = [one.arm for one in contenders]
-        comparison = Comparison(
-            arms=tuple(_arm(one) for one in contenders),
-            question=question,
-            photos=chosen,
-            plan=mirrored_plan(arms, [photo.name for photo in chosen.photos], spec.blocks, spec.seed),
-            catalog_hash=catalog.hash,
-            max_tokens=spec.max_tokens,
-            answer_timeout_s=float(spec.answer_timeout_seconds),
-            incumbent=spec.incumbent if spec.incumbent in arms else None,
-        )
-        outcome = session.begin(work.platform.results, comparison, work.say)
-        if outcome.complete:  # killed between the last answer and the verdict: no card is needed for the rest
-            session.finish(outcome, None, None, work.say)
-            return outcome
-        return _under_the_lease(work, permission, comparison, outcome.folder, contenders)
+        comparisons = [
+            Comparison(
+                arms=tuple(_arm(one) for one in contenders),
+                question=question,
+                photos=chosen,
+                plan=mirrored_plan(arms, [photo.name for photo in chosen.photos], spec.blocks, spec.seed),
+                catalog_hash=catalog.hash,
+                max_tokens=spec.max_tokens,
+                answer_timeout_s=float(spec.answer_timeout_seconds),
+                incumbent=spec.incumbent if spec.incumbent in arms else None,
+                name=name,
+            )
+            for name, question in questions.items()
+        ]
+        begun = session.begin_all(work.platform.results, comparisons, work.say)
+        outcomes = {comparison.name: outcome for comparison, outcome in zip(comparisons, begun, strict=True)}
+        for outcome in begun:
+            if outcome.complete:  # killed between the last answer and the verdict
+                session.finish(outcome, None, None, work.say)
+        left = [one for one in comparisons if not outcomes[one.name].complete]
+        if left:  # else no card is needed
+            folders = [outcomes[one.name].folder for one in left]
+            outcomes |= _under_the_lease(work, permission, dict(zip(folders, left, strict=True)), contenders)
+        return outcomes
 
 
 def _judged_and_settled(work: Work, catalog: Catalog, folder: Path) -> Benchmarked:
@@ -159,8 +181,15 @@ def _failed(reasons: Mapping[str, str]) -> dict[str, ArmResult]:
 
 
 def _under_the_lease(
-    work: Work, permission: Permission, comparison: Comparison, folder: Path, contenders: Sequence[Contender]
-) -> Outcome:
+    work: Work,
+    permission: Permission,
+    begun: Mapping[Path, Comparison],
+    contenders: Sequence[Contender],
+) -> dict[str, Outcome]:
+    """One session after the other, until all have ended or one was halted; each bears its own part of the lease.
+
+    `begun` are the sessions' folders; what became of them is by the question's name.
+    """
     from llama_assets.bench import session
     from llama_assets.bench.turns import Holding
     from llama_assets.engine import Served
@@ -169,17 +198,28 @@ def _under_the_lease(
     lease = permission.over(work.platform.lease(catalog))
     sets = [(one.model, one.published) for one in contenders]
     told = [Served(model, p.fingerprint, p.model_file, p.mmproj_file) for model, p in sets]
+    first = next(iter(begun))
+    ran: dict[str, Outcome] = {}
+    began: list[float] = []
     with work.stop.gentle() as stopped:
         with (
-            lease.take(holder(), _purpose(comparison.plan.arms), work.say) as held,
-            work.platform.engine(catalog, told, folder / "engine", held.still_held, work.say) as engine,
+            lease.take(holder(), _purpose(begun[first].plan.arms), work.say) as held,
+            work.platform.engine(catalog, told, first / "engine", held.still_held, work.say) as engine,
         ):
             holding = Holding(held.token, held.still_held)
-            outcome = session.run(folder, comparison, engine, holding, work.say, stopped)
-            if outcome.halted and held.over:
-                outcome = replace(outcome, halted=held.over)
-        session.finish(outcome, held.seconds, dict(held.record.tenants), work.say)
-    return outcome
+            for folder, comparison in begun.items():
+                began.append(time.monotonic())
+                outcome = session.run(folder, comparison, engine, holding, work.say, stopped)
+                ran[comparison.name] = outcome
+                if outcome.halted:
+                    ran[comparison.name] = replace(outcome, halted=held.over or outcome.halted)
+                    break
+        # The first one bears the taking, the last one the giving back.
+        parts = [after - before for before, after in itertools.pairwise([*began, time.monotonic()])]
+        parts[0] += held.seconds - sum(parts)
+        for outcome, seconds in zip(ran.values(), parts, strict=True):
+            session.finish(outcome, seconds, dict(held.record.tenants), work.say)
+    return ran
 
 
 def _purpose(models: Iterable[str]) -> str:
@@ -193,6 +233,19 @@ def _judgement_of(folder: Path) -> JudgedSession | None:
         return judged_session(folder)
     except NoRows:  # no arm could be loaded: nothing to compare, and each arm says why
         return None
+
+
+def _answered(folder: Path) -> Answered:
+    """The verdict over a finished session of a further question."""
+    from llama_assets.bench.record import Record
+
+    judged = _judgement_of(folder)
+    return Answered(
+        session=str(folder),
+        figures={arm: dict(found.figures) for arm, found in judged.arms.items()} if judged else {},
+        failed=Record.read(folder).ended(),
+        verdict=judged.verdict if judged else None,
+    )
 
 
 def _arm(one: Contender) -> Arm:

@@ -156,7 +156,7 @@ def facts_of(one: Contender) -> dict[str, Any]:
 
 
 def unsettled(results: Path) -> Path | None:
-    """The newest session, if it is finished and a decision of it was not carried out; None otherwise."""
+    """The newest session of the question that decides, if it is finished and a decision of it was not carried out."""
     from llama_assets.bench.record import SESSION, NotASession, Record
 
     for folder in sorted((results / "sessions").glob("*"), reverse=True):
@@ -165,6 +165,8 @@ def unsettled(results: Path) -> Path | None:
         try:
             record = Record.read(folder)
         except NotASession:
+            continue
+        if record.question_name:
             continue
         open_arms = [arm for arm in _candidates(record) if not (record.arm(arm).get("decided") or {}).get("done")]
         return folder if record.finished and open_arms else None

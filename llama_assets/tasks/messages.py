@@ -82,7 +82,9 @@ class Inspect(Request):
 
 
 class Benchmark(Request):
-    """One session: every model of `catalog` is an arm, under one lease. `question` is `bench.Question` as JSON.
+    """One session a question: every model of `catalog` is an arm, all under one lease.
+
+    `question` is `bench.Question` as JSON, `further` the other ones of the catalog by their names.
 
     `automatic`: no person asked for it, so the catalog's quiet hours and downtime a day hold for its lease.
     """
@@ -90,6 +92,7 @@ class Benchmark(Request):
     kind: ClassVar[TaskKind] = "benchmark"
     catalog: Catalog
     question: dict[str, Any]
+    further: dict[str, dict[str, Any]] = {}
     automatic: bool = False
 
     @property
@@ -99,10 +102,11 @@ class Benchmark(Request):
 
 
 class Judge(Request):
-    """The verdict over the newest finished session; nothing is asked of any model."""
+    """The verdict over the newest finished session of a question; nothing is asked of any model."""
 
     kind: ClassVar[TaskKind] = "verdict"
     catalog: Catalog
+    question_name: str = ""
 
 
 class Hold(Request):
@@ -227,6 +231,15 @@ class VerdictResult(Message):
     picture_png: str | None = None
 
 
+class Answered(Message):
+    """What the session of a further question found: its arms' figures, and why others could not be measured."""
+
+    session: str
+    figures: dict[str, dict[str, float | int]]
+    failed: dict[str, str]
+    verdict: VerdictResult | None
+
+
 class Settled(Message):
     """What became of a candidate. `word` is the verdict on it as a whole, `session` the one that said so.
 
@@ -246,6 +259,7 @@ class Benchmarked(Answer):
     """A session's end. `session` is its folder; arms that could not be measured have `failed` set.
 
     A model whose candidate was promoted has that one's figures. `quarantined` models were not measured, and why.
+    `further` are the sessions of the further questions, by name.
     """
 
     session: str
@@ -253,6 +267,7 @@ class Benchmarked(Answer):
     verdict: VerdictResult | None
     settled: tuple[Settled, ...] = ()
     quarantined: dict[str, str] = {}
+    further: dict[str, Answered] = {}
 
 
 class Judged(Answer):

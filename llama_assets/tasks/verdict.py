@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llama_assets.tasks.messages import ArmResult, Judged, VerdictResult
+from llama_assets.tasks.messages import ArmResult, Judge, Judged, VerdictResult
 
 if TYPE_CHECKING:
     from llama_assets.tasks.work import Work
@@ -25,8 +25,9 @@ class NoSession(RuntimeError):
 
     exit_status = 1
 
-    def __init__(self, results: Path) -> None:
-        super().__init__(f"no finished session in {results / 'sessions'}; materialize benchmark/* first")
+    def __init__(self, results: Path, question: str = "") -> None:
+        of = f" of question {question}" if question else ""
+        super().__init__(f"no finished session{of} in {results / 'sessions'}; materialize benchmark/* first")
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,15 @@ class JudgedSession:
 
 
 def verdict_task(work: Work) -> Judged:
-    """Judge the newest finished session again. Raises NoSession."""
-    folder = newest_session(work.platform.results)
+    """Judge the newest finished session of a question again. Raises NoSession."""
+    request = Judge.model_validate(work.task.request)
+    folder = newest_session(work.platform.results, request.question_name)
     work.say(f"judging session {folder.name}")
     return Judged(session=str(folder), verdict=judged_session(folder).verdict)
 
 
-def newest_session(results: Path) -> Path:
-    """The newest session that is finished.
+def newest_session(results: Path, question: str = "") -> Path:
+    """The newest session that is finished, of the question that every catalog has or of a further one by its name.
 
     Raises:
         NoSession: there is none.
@@ -55,11 +57,12 @@ def newest_session(results: Path) -> Path:
 
     for folder in sorted((results / "sessions").glob("*"), reverse=True):
         try:
-            if Record.read(folder).finished:
-                return folder
+            record = Record.read(folder)
         except NotASession:
             continue
-    raise NoSession(results)
+        if record.finished and record.question_name == question:
+            return folder
+    raise NoSession(results, question)
 
 
 def judged_session(folder: Path) -> JudgedSession:

@@ -188,8 +188,10 @@ def _photos(raw: Mapping[str, Any]) -> list[tuple[str, str | None]]:
 
 def _question(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
     found = raw.get("question")
-    whole = ("prompt", "schema", "ranking_key", "structured_output")
-    return found if isinstance(found, Mapping) and all(found.get(key) for key in whole) else None
+    whole = ("prompt", "schema", "structured_output")  # a question need not rank
+    if not isinstance(found, Mapping) or not all(found.get(key) for key in whole):
+        return None
+    return {"ranking_key": None, **found}
 
 
 def _text(holder: Mapping[str, Any], *names: str) -> str | None:

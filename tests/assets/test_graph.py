@@ -20,6 +20,7 @@ from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
 from llama_assets.tasks.messages import (
     Answer,
+    Answered,
     ArmResult,
     Benchmarked,
     Downloaded,
@@ -121,8 +122,12 @@ def tasks() -> Tasks:
 
 @pytest.fixture
 def run(tasks: Tasks, tmp_path: Path):
-    settings = Settings(store=tmp_path / "store", results=tmp_path / "results")
-    defs = build_defs(catalogs.load(), Platform("local", settings, tasks))
+    return runner(catalogs.load(), tasks, tmp_path)
+
+
+def runner(catalog: catalogs.Catalog, tasks: Tasks, folder: Path):
+    settings = Settings(store=folder / "store", results=folder / "results")
+    defs = build_defs(catalog, Platform("local", settings, tasks))
     instance = dg.DagsterInstance.ephemeral()
 
     def materialize(select: str, config: dict[str, Any] | None = None) -> dg.ExecuteInProcessResult:
@@ -332,6 +337,23 @@ def test_the_verdict_alone_judges_the_newest_session_and_takes_no_card(run, task
     assert tasks.kinds() == ["verdict"]
     assert metadata["verdict"].value == "judged again" and metadata["recommendation"].value == "qwen3vl-4b"
     assert "data:image/png;base64,UE5H" in metadata["summary"].value
+
+
+def test_a_further_question_has_a_verdict_asset_of_its_own_and_its_figures_beside_the_others(tasks, tmp_path):
+    captions = Answered(session="/s/2", figures={"qwen3vl-4b": {"latency_p50_s": 3.0}}, failed={}, verdict=verdict("c"))
+    plain = tasks.replies["benchmark"]
+    tasks.replies["benchmark"] = lambda t: plain(t).model_copy(update={"further": {"captions": captions}})
+    tasks.replies["verdict"] = lambda t: Judged(session="/s/0", verdict=verdict(t.request["question_name"] or "main"))
+    packaged = catalogs.load()
+    further = {"captions": packaged.benchmark.question.model_copy(update={"ranking_key": None})}
+    benchmark = packaged.benchmark.model_copy(update={"further_questions": further})
+    run = runner(packaged.model_copy(update={"benchmark": benchmark}), tasks, tmp_path)
+    found = materialized(run('key:"benchmark/qwen3vl-4b" or key:"verdict" or key:"verdict/captions"'))
+    assert found["verdict/captions"]["verdict"].value == "c" and found["verdict/captions"]["session"].value == "/s/2"
+    assert found["benchmark/qwen3vl-4b"]["captions/latency_p50_s"].value == 3.0
+    assert list(tasks.asked[-1].request["further"]) == ["captions"]
+    alone = materialized(run('key:"verdict/captions"'))
+    assert {name: values["verdict"].value for name, values in alone.items()} == {"verdict/captions": "captions"}
 
 
 def test_a_task_that_dies_without_a_word_is_told_with_its_last_lines(run, tasks):

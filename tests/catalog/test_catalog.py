@@ -9,6 +9,8 @@ import pytest
 
 from llama_assets.catalog import PACKAGED, Automation, Catalog, CatalogError, Tried, load
 
+FILES = "{prompt: questions/travel/prompt.txt, schema: questions/travel/schema.json}"
+
 
 def changed(tmp_path: Path, *pairs: tuple[str, str]) -> Path:
     text = PACKAGED.read_text()
@@ -91,6 +93,13 @@ def test_every_problem_is_told_at_once_in_the_files_order_with_line_key_value_an
         ("poll_minutes: 15", "poll_minutes: 0", "greater than or equal to 1"),
         ("promotion: at_once", "promotion: never", "'at_once' or 'on_verdict'"),
         ("[better, equivalent]", "[worse]", "'better' or 'equivalent'"),
+        ("  photos: 100", f"  further_questions:\n    captions: {FILES.replace('schema', 'shema')}", "mean `schema`?"),
+        ("  photos: 100", f"  further_questions:\n    Captions: {FILES}", "'Captions': a name is lower-case letters"),
+        (
+            "  photos: 100",
+            f"  further_questions:\n    a: {FILES.replace('prompt.txt', 'p.txt')}",
+            "no such file beside",
+        ),
         ("quarantine_after: 3", "quarantine_afer: 3", "did you mean `quarantine_after`"),
     ],
 )
@@ -163,3 +172,17 @@ def test_a_candidate_of_the_catalog_differs_in_something_and_its_wrong_keys_are_
         with_candidate("{contxt: 2048}")
     with pytest.raises(CatalogError, match="name what a candidate is served with"):
         with_candidate("{}")
+
+
+def test_a_further_question_has_a_name_need_not_rank_and_changes_the_hash_by_what_it_is_not_where_it_lies(tmp_path):
+    path = changed(tmp_path, ("  photos: 100", f"  further_questions:\n    captions: {FILES}\n  photos: 100"))
+    catalog, packaged = load(path), load()
+    assert list(catalog.benchmark.questions) == ["", "captions"] and list(packaged.benchmark.questions) == [""]
+    assert catalog.benchmark.further_questions["captions"].ranking_key is None
+    assert catalog.benchmark.further_questions["captions"].prompt.is_file()
+    elsewhere = catalog.model_copy(
+        update={"benchmark": catalog.benchmark.model_copy(update={"further_questions": {
+            "captions": catalog.benchmark.question.model_copy(update={"prompt": Path("/x"), "ranking_key": None}),
+        }})}
+    )  # fmt: skip
+    assert catalog.hash == elsewhere.hash != packaged.hash

@@ -22,6 +22,7 @@ from typing import Any
 from PIL import Image
 
 from llama_assets import catalog as catalogs
+from llama_assets.bench.question import Question
 from llama_assets.bench.record import Record
 from llama_assets.catalog import Catalog
 from llama_assets.engine import Served
@@ -84,6 +85,7 @@ class World:
     address: str | None = None
     card_gib: float | None = None
     tried: catalogs.Tried | None = None
+    further: dict[str, Question] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path) -> World:
@@ -140,13 +142,14 @@ class World:
     def benchmark(self, *models: str, automatic: bool = False) -> Benchmarked:
         """One benchmark of these models, or of all."""
         catalog = self.catalog.only(models) if models else self.catalog
-        request = Benchmark(catalog=catalog, question=QUESTION.to_json(), automatic=automatic)
+        further = {name: question.to_json() for name, question in self.further.items()}
+        request = Benchmark(catalog=catalog, question=QUESTION.to_json(), further=further, automatic=automatic)
         task = Task("benchmark", "run", "step", request.model_dump(mode="json"))
         return benchmark_task(Work(task, self.platform, self.said.append, Stop()))
 
-    def killed_at(self, step: str, *models: str) -> None:
+    def killed_at(self, step: str | int, *models: str) -> None:
         """A benchmark in a process of its own that ends by SIGKILL once the store says `step`, or, for `decided`, once
-        session.json first holds a decision. A fork, because importing takes longer than all else.
+        session.json first holds a decision; for a number, at that request. A fork: importing takes longest.
         """
         child = os.fork()
         if child == 0:
@@ -160,6 +163,8 @@ class World:
                             os.kill(os.getpid(), signal.SIGKILL)
 
                     Record.write = written  # type: ignore[method-assign]
+                if isinstance(step, int):
+                    self.engine.before_answer = lambda n: os.kill(os.getpid(), signal.SIGKILL) if n == step else None
                 self.at = lambda reached: os.kill(os.getpid(), signal.SIGKILL) if reached == step else None
                 self.benchmark(*models)
             finally:
