@@ -20,15 +20,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from .failures import OddKind, odd
 from .grammar import NotEnforceable, QuestionError, gbnf
 
 __all__ = [
-    "BadSchema", "Files", "Judged", "NoRankingKey", "NotEnforceable", "NotReadable", "Problem", "ProblemKind",
-    "Question", "QuestionError", "judge_answer",
+    "FAILURES", "BadSchema", "Failure", "Files", "Judged", "NoRankingKey", "NotEnforceable", "NotReadable", "Problem",
+    "ProblemKind", "Question", "QuestionError", "failure", "judge_answer",
 ]  # fmt: skip
 
-# Why an answer is not one; in the order in which they are looked for.
-ProblemKind = Literal["empty", "fenced", "prose", "truncated", "not_json", "schema"]
+# Why an answer is not one. A field of the wrong type is `wrong_type`, every other rule of the schema `schema`.
+ProblemKind = Literal["empty", "fenced", "prose", "truncated", "not_json", "wrong_type", "schema"] | OddKind
+# Why a request gave no valid answer: one of the kinds above, or there was no answer at all.
+Failure = ProblemKind | Literal["error"]
+FAILURES: tuple[Failure, ...] = (
+    "empty", "fenced", "prose", "truncated", "not_json", "wrong_type", "schema", "loop", "garbage", "thinking",
+    "refusal", "error",
+)  # fmt: skip
+THOUGHT_TOKENS = 8  # an empty answer that took so many was written where nobody reads
 FENCE = "```"
 
 
@@ -68,7 +76,8 @@ class NoRankingKey(QuestionError):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with an answer. For `schema`: `keyword` that failed (type, required, maximum...) at `field`."""
+    """One thing wrong with an answer. Of `wrong_type`, `schema`: the `keyword` that failed (type, required...) at
+    `field`."""  # fmt: skip
 
     kind: ProblemKind
     detail: str
@@ -218,7 +227,7 @@ def judge_answer(text: str, question: Question | None = None) -> Judged:
         return Judged(answer_json, None)
     problems = tuple(
         Problem(
-            kind="schema",
+            kind="wrong_type" if error.validator == "type" else "schema",
             detail=error.message if len(error.message) <= 200 else error.message[:199] + "…",
             field=".".join(str(step) for step in error.absolute_path) or None,
             keyword=str(error.validator),
@@ -230,14 +239,41 @@ def judge_answer(text: str, question: Question | None = None) -> Judged:
     return Judged(answer_json, not problems, problems)
 
 
+def failure(
+    text: str | None,
+    question: Question | None = None,
+    status: str | None = None,
+    finish_reason: str | None = None,
+    completion_tokens: int | None = None,
+) -> Failure | None:
+    """The one class of a request that gave no valid answer; None for a valid one, or where nothing is known of it.
+
+    An answer cut at the limit of tokens is `truncated`, unless its text says why it did not end. An empty one that
+    took eight tokens or more is `thinking`: they were written somewhere else. Of several problems with a schema
+    `wrong_type` goes first.
+    """
+    if status in ("error", "timeout"):
+        return "error"
+    if text is None:
+        return None
+    kinds = [problem.kind for problem in judge_answer(text, question).problems]
+    if kinds == ["empty"]:
+        return "thinking" if (completion_tokens or 0) >= THOUGHT_TOKENS else "empty"
+    if finish_reason == "length" and not {"loop", "garbage", "thinking"}.intersection(kinds):
+        return "truncated"
+    return min(kinds, key=FAILURES.index, default=None)
+
+
 def _parse(text: str) -> tuple[Any, str | None, Problem | None]:
     stripped = text.strip()
     if not stripped:
         return None, None, Problem("empty", "the answer is empty")
     try:
-        parsed = json.loads(stripped, parse_constant=_no_constant)
-        return parsed, json.dumps(parsed, ensure_ascii=False, separators=(",", ":")), None
+        parsed = _DECODER.decode(stripped)
+        return parsed, _ENCODER.encode(parsed), None
     except json.JSONDecodeError as error:
+        if found := odd(text):
+            return None, None, Problem(*found)
         return None, None, _why_not(stripped, error)
     except (ValueError, RecursionError) as error:  # NaN, a number of 5,000 digits, brackets a thousand deep
         return None, None, Problem("not_json", str(error))
@@ -257,6 +293,10 @@ def _why_not(text: str, error: json.JSONDecodeError) -> Problem:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def _check(schema: Any) -> None:

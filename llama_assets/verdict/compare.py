@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import statistics
+from . import answers, statistics
 from .evidence import Arm, Evidence, Floats
 from .formats import percent
 from .judgement import Lease, ModelFigures, Pair, Ranking, Rate, Tie
@@ -194,6 +194,11 @@ def described(evidence: Evidence, model: str, rules: Rules = RULES) -> ModelFigu
         ok=int(arm.ok.sum()),
         parsed=None if np.isnan(arm.parsed).all() else int(np.nansum(arm.parsed)),
         schema_valid=rate(arm.valid),
+        http_ok=rate(answers.answered(arm)),
+        complete=rate(answers.complete(arm)),
+        parsed_rate=rate(arm.parsed),
+        enforced=answers.enforced(facts),
+        failures=answers.failures(arm, evidence.question),
         latency_p50_s=float(np.median(seconds)) if len(seconds) else None,
         latency_p95_s=float(np.quantile(seconds, 0.95)) if len(seconds) else None,
         counted=int(arm.counted.sum()),

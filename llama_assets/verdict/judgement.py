@@ -56,12 +56,24 @@ class Tie:
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One arm, described. Nothing here is a verdict. `counted` rows are in the seconds."""
+    """One arm, described. Nothing here is a verdict. `counted` rows are in the seconds.
+
+    What an answer is worth, a step at a time, each of all rows: `http_ok` (answered at all), `complete` (and ended by
+    itself), `parsed_rate` (and is JSON), `schema_valid` (and fits the schema). `enforced` is whether the engine held a
+    schema that no model would follow freely (the session's probe). `failures` counts the rows that gave no valid
+    answer by the class of their failure (`bench.question.FAILURES`), in that order, without those of which nothing is
+    known.
+    """
 
     rows: int
     ok: int
     parsed: int | None
     schema_valid: Rate
+    http_ok: Rate
+    complete: Rate
+    parsed_rate: Rate
+    enforced: bool | None
+    failures: Mapping[str, int]
     latency_p50_s: float | None
     latency_p95_s: float | None
     counted: int

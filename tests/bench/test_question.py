@@ -153,7 +153,7 @@ def test_a_field_that_does_not_fit_is_named_with_the_rule_it_breaks(
     judged = judge_answer(json.dumps(GOOD | change), travel)
     assert judged.parsed and judged.schema_valid is False
     assert [(problem.kind, problem.field, problem.keyword) for problem in judged.problems] == [
-        ("schema", field, keyword)
+        ("wrong_type" if keyword == "type" else "schema", field, keyword)
     ]
 
 
