@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -58,7 +58,16 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 NAMES = tuple(column.name for column in COLUMNS)
-BY_NAME = {column.name: column for column in COLUMNS}
+PARSE_FLAG = Column("parsed", "boolean", "true, false", "whether the answer was JSON, where the answer did not come")
+BY_NAME = {column.name: column for column in (*COLUMNS, PARSE_FLAG)}  # what is read; the flag is never written
+
+# Kinds whose values may stand as they are, with their Python type: what nearly every cell is, told at a glance.
+PLAIN: Mapping[str, type] = {
+    column.name: held
+    for column in BY_NAME.values()
+    if (held := {"text": str, "integer": int, "seconds": float, "boolean": bool}.get(column.kind))
+    and column.name != "status"
+}
 
 # (None, the value) or (what is allowed, None).
 Read = tuple[str | None, Any]
@@ -66,26 +75,42 @@ Read = tuple[str | None, Any]
 
 def read_value(column: Column, value: Any) -> Read:
     """A value as its column holds it, or what is allowed there. Nothing is turned from one type into another, but:
-    12.0 is the integer 12 (pandas writes integers so as soon as one is missing), a number is a time in Unix seconds."""
+    12.0 is the integer 12 (pandas writes integers so as soon as one is missing), a number is a time in Unix seconds,
+    and a photo may be called by a number. NaN is no number: empty."""
+    if isinstance(value, float) and math.isnan(value):
+        return None, None
+    if column.name == "photo" and isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     allowed, held = _READERS[column.kind](value)
     if allowed is None and column.name == "status" and held not in STATUSES:
         return f"one of {', '.join(STATUSES)}", None
     return allowed, held
 
 
-def from_text(name: str, text: str) -> Any:
-    """A CSV cell as the value it is spelled for; a spelling that is none stays text, and is refused with its column."""
-    kind = BY_NAME[name].kind if name in BY_NAME else "text"
-    if text == "":
-        return None
-    if kind in ("boolean", "mark") and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if kind in ("integer", "seconds", "time"):
-        try:
-            return int(text) if text.lstrip("+-").isdecimal() else float(text)
-        except ValueError:
-            return text
-    return text
+def spelling(name: str) -> Callable[[str], Any] | None:
+    """How a column's CSV cells become values, None where text stays text. A spelling that is none stays text too, and
+    is refused with its column."""
+    return _SPELLINGS.get(BY_NAME[name].kind) if name in BY_NAME else None
+
+
+def _spelled_flag(text: str) -> Any:
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _spelled_number(text: str) -> Any:
+    try:
+        return int(text) if text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        return text
+
+
+_SPELLINGS: dict[Kind, Callable[[str], Any]] = {
+    "boolean": _spelled_flag,
+    "mark": _spelled_flag,
+    "integer": _spelled_number,
+    "seconds": _spelled_number,
+    "time": _spelled_number,
+}
 
 
 def _read_text(value: Any) -> Read:
@@ -119,12 +144,14 @@ def _read_mark(value: Any) -> Read:
 
 
 def _read_time(value: Any) -> Read:
-    """ISO 8601 (UTC where it names no offset) or Unix seconds."""
+    """ISO 8601 (UTC where it names no offset), or Unix seconds; in milliseconds and finer too, as pandas writes them:
+    seconds of that size are thousands of years away."""
     try:
         if isinstance(value, str):
             value = datetime.fromisoformat(value)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            value = datetime.fromtimestamp(value, UTC)
+            finer = next((10**digits for digits in (9, 6, 3) if abs(value) >= 10 ** (8 + digits)), 1)
+            value = datetime.fromtimestamp(value / finer, UTC)
     except (ValueError, OverflowError, OSError):
         value = None
     if not isinstance(value, datetime):
@@ -133,8 +160,8 @@ def _read_time(value: Any) -> Read:
 
 
 def _read_json(value: Any) -> Read:
-    """JSON text; in JSON lines an object may stand there as itself."""
-    if isinstance(value, dict):
+    """JSON text; in JSON lines an object or a list may stand there as itself."""
+    if isinstance(value, dict | list):
         return None, json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if isinstance(value, str):
         try:

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .columns import BY_NAME, COLUMNS, NAMES, Column, from_text, read_value
+from .columns import BY_NAME, COLUMNS, NAMES, PARSE_FLAG, PLAIN, Column, read_value, spelling
 from .question import Question, judge_answer
 
 PARQUET = "rows.parquet"
@@ -51,7 +51,10 @@ def incumbent_of(arm: str, arms: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row. None is "not known". Columns, units and meanings: `COLUMNS`."""
+    """One row. None is "not known". Columns, units and meanings: `COLUMNS`.
+
+    `parse_flag` is what a foreign file says of an answer that it does not hold; ours hold the answer.
+    """
 
     model: str
     photo: str
@@ -74,6 +77,12 @@ class Row:
     lease_token: int | None = None
     cached_tokens: int | None = None
     marked: str | None = None
+    parse_flag: bool | None = None
+
+    @property
+    def failed(self) -> bool:
+        """The request got no answer: by its status, or where there is none because it names an error."""
+        return _failed(self.status, self.error)
 
     @property
     def answer(self) -> Any:
@@ -82,10 +91,12 @@ class Row:
 
     @property
     def parsed(self) -> bool | None:
-        """Whether the answer was JSON; None when neither the answer nor an error is known."""
+        """Whether the answer was JSON; None when neither the answer nor a flag nor an error is known."""
         if self.answer_json is not None:
             return True
-        return None if self.answer_text is None and self.status in (None, "ok") else False
+        if self.answer_text is None and not self.failed:
+            return self.parse_flag
+        return False
 
 
 class RowsError(ValueError):
@@ -178,7 +189,7 @@ class RowWriter:
             os.ftruncate(self._file, whole)
             os.fsync(self._file)
             say(f"{path}: the last line was torn by a crash; its {len(text) - whole} bytes are cut off")
-        self.rows: list[Row] = list(_rows(path, _json_lines(path, say), say))
+        self.rows: list[Row] = [Row(**values) for values in _values(path, _json_lines(path, say))]
 
     def append(self, row: Row) -> None:
         """Write the row; on return it survives the process and the machine."""
@@ -220,30 +231,43 @@ def read_rows(
     seen: dict[tuple[str, str, str], Path] = {}
     rows: list[Row] = []
     for path in _files(source):
-        for row in _rows(path, _records(path, tell), tell):
+        for values in _values(path, _records(path, tell)):
+            row = _row(values, question)
             if row.session is not None:
                 key = (row.session, row.model, row.photo)
                 if key in seen:
                     raise RowTwice(row, seen[key], path)
                 seen[key] = path
-            rows.append(derive(row, question))
+            rows.append(row)
     return rows
 
 
 def derive(row: Row, question: Question | None = None) -> Row:
     """The row with `answer_json` and, given a question, `schema_valid` filled in where they were empty."""
-    answer_json, valid = row.answer_json, row.schema_valid
-    if row.status in ("error", "timeout"):  # a part of an answer is none
-        valid = False if valid is None and question is not None else valid
-    elif row.answer_text is not None and (answer_json is None or valid is None):
-        judged = judge_answer(row.answer_text, question)
-        answer_json = judged.answer_json if answer_json is None else answer_json
-        valid = judged.schema_valid if valid is None else valid
-    elif valid is None and question is not None and answer_json is not None:
-        valid = judge_answer(answer_json, question).schema_valid
+    answer_json, valid = _derived(row.failed, row.answer_text, row.answer_json, row.schema_valid, question)
     if (answer_json, valid) == (row.answer_json, row.schema_valid):
         return row
     return dataclasses.replace(row, answer_json=answer_json, schema_valid=valid)
+
+
+def _failed(status: str | None, error: str | None) -> bool:
+    return status != "ok" if status is not None else bool(error)
+
+
+def _derived(
+    failed: bool, text: str | None, answer_json: str | None, valid: bool | None, question: Question | None
+) -> tuple[str | None, bool | None]:
+    if failed:  # a part of an answer is none
+        return answer_json, False if valid is None and question is not None else valid
+    if text is not None and (answer_json is None or (valid is None and question is not None)):
+        judged = judge_answer(text, question)
+        return (
+            judged.answer_json if answer_json is None else answer_json,
+            judged.schema_valid if valid is None else valid,
+        )
+    if valid is None and question is not None and answer_json is not None:
+        return answer_json, judge_answer(answer_json, question).schema_valid
+    return answer_json, valid
 
 
 def to_parquet(folder: Path, rows: Iterable[Row]) -> Path:
@@ -304,53 +328,59 @@ def _records(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict
     """(1-based row number, values by column) of one file."""
     match path.suffix.lower():
         case ".parquet":
-            return _parquet(path)
+            return _parquet(path, say)
         case ".csv":
-            return _csv(path)
+            return _csv(path, say)
         case ".jsonl" | ".ndjson":
             return _json_lines(path, say)
     raise NoRows(path)
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            ours = [name for name in names if name in BY_NAME]
+            number = 0
+            for batch in file.iter_batches(8192, columns=ours):
+                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    number += 1
+                    yield number, dict(zip(batch.schema.names, values, strict=True))
     except (pa.ArrowException, OSError) as error:
         raise NotRows(path, None, f"is not Parquet: {error}") from None
-    for start, batch in _batches(table):
-        for offset, record in enumerate(batch.to_pylist()):
-            yield start + offset + 1, {key: None if _nan(value) else value for key, value in record.items()}
+    _say_foreign(path, names, say)
 
 
-def _batches(table: Any) -> Iterator[tuple[int, Any]]:
-    start = 0
-    for batch in table.to_batches(max_chunksize=8192):
-        yield start, batch
-        start += batch.num_rows
-
-
-def _nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)  # how pandas and others write "no number"
-
-
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+        reader = csv.reader(file, strict=True)
         number = 0
         try:
-            for record in reader:
+            header = next(reader, [])
+            ours = [(at, name, spelling(name)) for at, name in enumerate(header) if name in BY_NAME]
+            for cells in reader:
+                if not cells:
+                    continue
                 number += 1
-                if None in record or None in record.values():
-                    raise NotRows(path, number, f"has not the {len(reader.fieldnames or ())} values of the header")
-                yield number, {key: from_text(key, value) for key, value in record.items() if key}
+                if len(cells) != len(header):
+                    raise NotRows(path, number, f"has not the {len(header)} values of the header")
+                yield number, {name: read(cell) if read else cell for at, name, read in ours if (cell := cells[at])}
         except (csv.Error, UnicodeDecodeError) as error:
             raise NotRows(path, number + 1, f"is not CSV: {error}") from None
+    _say_foreign(path, header, say)
+
+
+def _say_foreign(path: Path, names: Iterable[str], say: Callable[[str], None]) -> None:
+    foreign = sorted({name for name in names if name and name not in BY_NAME})
+    if foreign:
+        say(f"{path}: columns that are not ours are left out: {', '.join(foreign)}")
 
 
 def _json_lines(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
+    foreign: set[str] = set()
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -360,30 +390,42 @@ def _json_lines(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, d
             except ValueError as error:  # a JSONDecodeError, or bytes that are not UTF-8
                 if not line.endswith(b"\n"):
                     say(f"{path}: the last line is torn and left out")
-                    return
+                    break
                 raise NotRows(path, number, f"is not JSON: {error}") from None
             if not isinstance(record, dict):
                 raise NotRows(path, number, "is not a JSON object")
+            foreign |= record.keys() - BY_NAME.keys()
             yield number, record
+    _say_foreign(path, foreign, say)
 
 
-def _rows(path: Path, records: Iterable[tuple[int, dict[str, Any]]], say: Callable[[str], None]) -> Iterator[Row]:
-    foreign: set[str] = set()
+def _values(path: Path, records: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """Each row's fields, checked. Nearly every cell stands as it is, so that is told first and without a call."""
     for number, record in records:
-        foreign |= record.keys() - BY_NAME.keys()
-        values = {
-            name: _value(path, number, BY_NAME[name], value)
-            for name, value in record.items()
-            if name in BY_NAME and value is not None
-        }
+        values: dict[str, Any] = {}
+        for name, value in record.items():
+            if value is None or name not in BY_NAME:
+                continue
+            held = type(value)
+            if held is PLAIN.get(name) and (held is str or held is bool or 0 <= value < math.inf):
+                values[name] = value
+            else:
+                values[name] = _value(path, number, BY_NAME[name], value)
         for name in REQUIRED:
             if values.get(name) in (None, ""):
                 raise NotRows(
                     path, number, f"column `{name}` is {'empty' if name in record else 'missing'}; every row needs it"
                 )
-        yield Row(**values)
-    if foreign:
-        say(f"{path}: columns that are not ours are left out: {', '.join(sorted(foreign))}")
+        values["parse_flag"] = values.pop(PARSE_FLAG.name, None)
+        yield values
+
+
+def _row(values: dict[str, Any], question: Question | None) -> Row:
+    """`derive`, before the row is made: a row is dear to copy when there are 300,000."""
+    failed = _failed(values.get("status"), values.get("error"))
+    text, answer_json, valid = (values.get(name) for name in ("answer_text", "answer_json", "schema_valid"))
+    values["answer_json"], values["schema_valid"] = _derived(failed, text, answer_json, valid, question)
+    return Row(**values)
 
 
 def _value(path: Path, row: int, column: Column, value: Any) -> Any:

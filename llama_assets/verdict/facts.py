@@ -102,6 +102,7 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
     """The facts in a session file's object."""
     named = _arms(raw)
     shared = _engine(raw)
+    photos = _photos(raw)
     arms = {
         model: ArmFacts(
             mmproj=_text(arm, "mmproj", "mmproj_precision", "projector"),
@@ -119,8 +120,8 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
         lease_seconds=_number(raw.get("lease_seconds")),
         loads=_loads(raw, named),
         arms=arms,
-        photos=tuple(name for name, _ in _photos(raw)),
-        thumbs={name: thumb for name, thumb in _photos(raw) if thumb},
+        photos=tuple(name for name, _ in photos),
+        thumbs={name: thumb for name, thumb in photos if thumb},
         question=_question(raw),
         watched=any(raw.get(key) for key in ("running_samples", "contamination", "contamination_samples")),
         unfinished="finished" in raw and raw["finished"] is None,

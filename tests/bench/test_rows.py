@@ -51,7 +51,7 @@ def lines(path: Path, *records: dict[str, Any]) -> Path:
 
 
 def test_the_columns_are_the_row_and_each_has_a_meaning() -> None:
-    assert {column.name for column in COLUMNS} == {field.name for field in dataclasses.fields(Row)}
+    assert {column.name for column in COLUMNS} | {"parse_flag"} == {field.name for field in dataclasses.fields(Row)}
     assert " ".join(column.name for column in COLUMNS) == (
         "session model photo position started_at seconds status finish_reason prompt_tokens completion_tokens "
         "prompt_seconds generation_seconds cold_load error answer_text answer_json schema_valid block lease_token "
@@ -159,6 +159,44 @@ def test_csv_cells_are_read_by_their_column_and_refused_by_it(tmp_path: Path) ->
     path.write_text("model,photo,seconds\na,b\n")
     with pytest.raises(NotRows, match="row 1: has not the 3 values"):
         read_rows(path)
+
+
+@pytest.mark.filterwarnings("ignore:.*format.*epoch|.*epoch.*format")
+def test_what_pandas_writes_is_read_in_each_of_its_three_forms(tmp_path: Path) -> None:
+    """Integers as floats, NaN for what is missing, milliseconds for times, a photo's number as its name."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            "model": pd.Categorical(["m", "m"]),
+            "photo": [7, 8],
+            "started_at": pd.to_datetime(["2026-11-14T02:15:00.250Z", None]),
+            "seconds": [1.5, None],
+            "completion_tokens": [90, None],
+            "parsed": [True, None],
+            "gpu": [{"name": "T4"}, None],
+        }
+    )
+    frame.to_parquet(tmp_path / "f.parquet")
+    frame.to_csv(tmp_path / "f.csv")
+    frame.to_csv(tmp_path / "g.csv", na_rep="nan", index=False, columns=["model", "photo", "seconds"])
+    frame.to_json(tmp_path / "f.jsonl", orient="records", lines=True, date_format="epoch")
+    at = datetime(2026, 11, 14, 2, 15, 0, 250_000, UTC)
+    whole = Row(model="m", photo="7", started_at=at, seconds=1.5, completion_tokens=90, parse_flag=True)
+    for name in ("f.parquet", "f.csv", "f.jsonl"):
+        assert read_rows(tmp_path / name) == [whole, Row(model="m", photo="8")], name
+    assert [row.parsed for row in read_rows(tmp_path / "f.csv")] == [True, None]
+    assert read_rows(tmp_path / "g.csv") == [Row(model="m", photo="7", seconds=1.5), Row(model="m", photo="8")]
+
+
+def test_the_answer_itself_says_more_than_a_flag_and_an_error_without_a_status_is_one(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "f.jsonl",
+        {"model": "m", "photo": "1", "answer_text": "```json\n{}\n```", "parsed": True},
+        {"model": "m", "photo": "2", "error": "Timeout: 120 s", "parsed": True},
+        {"model": "m", "photo": "3", "parsed": False},
+    )
+    assert [(row.failed, row.parsed) for row in read_rows(path)] == [(False, False), (True, False), (False, False)]
 
 
 def test_a_row_needs_its_model_and_its_photo(tmp_path: Path) -> None:
