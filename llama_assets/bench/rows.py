@@ -221,8 +221,9 @@ def read_rows(
     """The rows of a session folder, a file, or files that together hold the arms; in the files' order.
 
     Missing columns are empty. `answer_json` is derived from `answer_text`, and with a question `schema_valid` too (an
-    error or a time-out is not valid); what the file says itself is kept. In a folder `rows.parquet` wins over the JSON
-    lines it was made of. `say` hears of columns that are not ours and of a torn last line.
+    error or a time-out is not valid); what the file says itself is kept, but an answer with a field of the wrong type
+    is not valid whoever says so. In a folder `rows.parquet` wins over the JSON lines it was made of. `say` hears of
+    columns that are not ours and of a torn last line.
 
     Raises:
         NoRows, NotRows, WrongType, RowTwice
@@ -265,8 +266,10 @@ def _derived(
             judged.answer_json if answer_json is None else answer_json,
             judged.schema_valid if valid is None else valid,
         )
-    if valid is None and question is not None and answer_json is not None:
-        return answer_json, judge_answer(answer_json, question).schema_valid
+    if question is not None and answer_json is not None and valid is not False:
+        judged = judge_answer(answer_json, question)
+        wrong_type = any(problem.keyword == "type" for problem in judged.problems)
+        return answer_json, judged.schema_valid if valid is None else not wrong_type
     return answer_json, valid
 
 

@@ -47,19 +47,12 @@ class Arm:
     tokens: Floats
     generation: Floats
     block: Floats
+    load_starts: NDArray[np.int64]  # rows that came first after another arm had the card: where a load may hide
 
     @property
     def log_seconds(self) -> Floats:
         """Natural logarithm of seconds; NaN where a row is not counted."""
         return np.log(np.where(self.counted, self.seconds, np.nan))
-
-    @property
-    def load_starts(self) -> NDArray[np.int64]:
-        """Indices of rows that came first after another arm had the card: where a load may hide."""
-        if not len(self.rows):
-            return np.zeros(0, dtype=np.int64)
-        jumped = np.r_[True, np.diff(self.order) > 1.5]
-        return np.flatnonzero(jumped)
 
     def flag(self, read: Callable[[Row], bool]) -> Flags:
         """A boolean array over the rows."""
@@ -111,12 +104,13 @@ def gather(rows: Sequence[Row], facts: Facts | None = None, question: Question |
     asked = dict.fromkeys(kept[index].photo for indices in by_model.values() for index in indices)
     known = {photo: place for place, photo in enumerate(facts.photos if facts else (), 1)}
     photos = tuple(sorted(asked, key=lambda photo: known.get(photo, len(known) + 1)))
+    starts = _load_starts(kept, order, turns_known)
     number = {photo: index for index, photo in enumerate(photos)}
     key = question.ranking_key if question else facts.ranking_key if facts else None
     times = [row.started_at for row in kept if row.started_at is not None]
     begin = min(times).timestamp() if times else 0.0
     arms = {
-        model: _arm(model, [kept[i] for i in indices], order[indices], number, begin, key, question)
+        model: _arm(model, [kept[i] for i in indices], order[indices], starts[indices], number, begin, key, question)
         for model, indices in by_model.items()
     }
     blocks = {row.block for row in kept if row.block is not None}
@@ -173,17 +167,40 @@ def _order(rows: list[Row]) -> tuple[Floats, OrderFrom, bool]:
     return np.arange(len(rows), dtype=float), "files", False
 
 
+def _load_starts(rows: Sequence[Row], order: Floats, turns_known: bool) -> Flags:
+    """Which rows came first after another arm had the card.
+
+    Arms that take turns photo by photo load for nearly every row, and their seconds say so all alike; then, and where
+    nothing says how they took turns, only an arm's first row is told from its others (and the first of a block).
+    """
+    models = np.unique([row.model for row in rows], return_inverse=True)[1]
+    sequence = np.argsort(order, kind="stable")
+    starts = np.zeros(len(rows), dtype=bool)
+    changed = np.r_[True, np.diff(models[sequence]) != 0]
+    if turns_known and changed.sum() * 3 <= len(rows):
+        starts[sequence[changed]] = True
+        return starts
+    blocks = _numbers(row.block for row in rows)
+    for model in range(models.max() + 1):
+        own = sequence[models[sequence] == model]
+        starts[own[0]] = True
+        if not turns_known and np.isfinite(blocks[own]).all():
+            starts[own[1:]] |= np.diff(blocks[own]) != 0
+    return starts
+
+
 def _arm(
     model: str,
     rows: list[Row],
     order: Floats,
+    starts: Flags,
     number: Mapping[str, int],
     begin: float,
     key: str | None,
     question: Question | None,
 ) -> Arm:
     seconds = _numbers(row.seconds for row in rows)
-    ok = np.array([row.status in (None, "ok") for row in rows], dtype=bool)
+    ok = np.array([not row.failed for row in rows], dtype=bool)
     known = np.isfinite(seconds) & (np.nan_to_num(seconds) > 0)
     clean = np.array([row.marked is None and row.cold_load is not True for row in rows], dtype=bool)
     return Arm(
@@ -201,6 +218,7 @@ def _arm(
         tokens=_numbers(row.completion_tokens for row in rows),
         generation=_numbers(row.generation_seconds for row in rows),
         block=_numbers(row.block for row in rows),
+        load_starts=np.flatnonzero(starts),
     )
 
 
@@ -209,7 +227,7 @@ def _numbers(values: Iterable[float | int | bool | None]) -> Floats:
 
 
 def _valid(row: Row) -> bool | None:
-    if row.status not in (None, "ok") or row.finish_reason == "length":
+    if row.failed or row.finish_reason == "length":
         return False
     return row.schema_valid
 

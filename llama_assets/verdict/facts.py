@@ -10,6 +10,7 @@ FactsError
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -105,7 +106,7 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
     photos = _photos(raw)
     arms = {
         model: ArmFacts(
-            mmproj=_text(arm, "mmproj", "mmproj_precision", "projector"),
+            mmproj=_precision(_text(arm, "mmproj", "mmproj_precision", "projector")),
             engine=_engine(arm) or shared,
             fingerprint=_text(arm, "fingerprint"),
             ended=_text(arm, "ended", "failed"),
@@ -127,6 +128,15 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
         unfinished="finished" in raw and raw["finished"] is None,
         raw=raw,
     )
+
+
+PRECISION = re.compile(r"(?<![A-Z0-9])(BF16|F16|F32|I?Q\d(?:_[A-Z0-9]+)*)(?![A-Z0-9])")
+
+
+def _precision(told: str | None) -> str | None:
+    """A projector's precision, of a file's name too: `mmproj-Qwen3VL-f16.gguf` and `F16` are one."""
+    found = PRECISION.findall(told.upper()) if told else []
+    return str(found[-1]) if found else told
 
 
 def _arms(raw: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -155,14 +165,18 @@ def _loads(raw: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> tup
     """Loads beside the arms, or under each arm; None where the file says nothing about loads."""
     found: list[Load] = []
     told = "loads" in raw
-    for entry in raw.get("loads") or ():
-        found.append(_load(entry, None))
+    beside = raw.get("loads") or ()
+    if isinstance(beside, Mapping):  # model -> one or several
+        beside = [(model, entry) for model, of in beside.items() for entry in (of if isinstance(of, list) else [of])]
+    else:
+        beside = [(None, entry) for entry in beside]
+    found += [_load(entry, model) for model, entry in beside]
     for model, arm in arms.items():
         entries = arm.get("loads", arm.get("cold_load_seconds"))
         told = told or entries is not None
         listed = entries if isinstance(entries, Sequence) else [] if entries is None else [entries]
         found += [_load(entry, model) for entry in listed]
-    return tuple(load for load in found if load.model) if told else None
+    return tuple(found) if told else None
 
 
 def _load(entry: Any, model: str | None) -> Load:

@@ -31,6 +31,7 @@ def not_judged(
         *(_open_pair(pair, forced) for pair in pairs if pair.verdict == "inconclusive"),
         *_arms(evidence),
         *_order(evidence),
+        *_requests(evidence),
         *_validity(evidence),
         *_ranks(evidence, ranking),
         *_session(evidence),
@@ -104,6 +105,26 @@ def _order(evidence: Evidence) -> Iterator[NotJudged]:
         yield NotJudged(
             "Whether the arms met the same conditions", why, "`started_at`, or one `position` over all arms"
         )
+
+
+def _requests(evidence: Evidence) -> Iterator[NotJudged]:
+    rows = [row for arm in evidence.arms.values() for row in arm.rows]
+    if all(row.status is None and row.error is None for row in rows):
+        yield NotJudged(
+            "Whether every request was answered", "the rows carry neither `status` nor `error`", "the column `status`"
+        )
+    if all(row.finish_reason is None for row in rows):
+        yield NotJudged(
+            "Whether an answer was cut at the limit of tokens", "why answers ended is not known", "`finish_reason`"
+        )
+    untimed = [
+        f"{int((arm.ok & ~(arm.seconds > 0)).sum())} of {model}"
+        for model, arm in evidence.arms.items()
+        if (arm.ok & ~(arm.seconds > 0)).any()
+    ]
+    if untimed:
+        why = "their `seconds` are missing or 0; the other rows are compared"
+        yield NotJudged(f"How long answers took: {listed(untimed)}", why, "`seconds` in every row")
 
 
 def _validity(evidence: Evidence) -> Iterator[NotJudged]:

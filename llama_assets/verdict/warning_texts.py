@@ -46,7 +46,8 @@ def effect_text(warned: Warned) -> str:
         case "contaminated", "rows_left_out":
             return f"{plural(f['marked'], 'row')} left out of the seconds"
         case "wrong_typed_field", _:
-            return "counted as not valid, never coerced; no score from a wrong type, so no rank"
+            counted = "counted as not valid, " if f["against"] == "the schema" else ""
+            return f"{counted}never coerced; no score from a wrong type, so no rank"
         case "truncated_answers", _:
             return "counted as not valid"
         case "ties_at_top", _:
@@ -69,8 +70,9 @@ Said = tuple[str, str]
 def _wrong_typed(found: Finding) -> Said:
     f: Values = found.figures
     more = f" ({plural(f['fields'] - 1, 'more field')})" if f["fields"] > 1 else ""
+    other = "the schema's" if f["against"] == "the schema" else "most answers do"
     return (
-        f"{f['count']} of {f['rows']} answers are JSON but hold `{f['field']}`{more} as another type than the schema's "
+        f"{f['count']} of {f['rows']} answers are JSON but hold `{f['field']}`{more} as another type than {other} "
         f"({rate(f['low'])} to {rate(f['high'])} % of such answers in the long run).",
         f"Let the engine enforce the schema for {found.model} (`structured_output` in the catalog), and check it.",
     )

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 
-from llama_assets.bench.question import judge_answer
-from llama_assets.bench.rows import incumbent_of
+from llama_assets.bench.question import Question, judge_answer
+from llama_assets.bench.rows import Row, incumbent_of
 
 from . import statistics
 from .compare import Paired, rate
@@ -37,6 +37,7 @@ class Thresholds:
     cold_lone_ratio: float = 1.3  # by which a single first answer must exceed the next slowest
     disturbed_ratio: float = 1.5  # of three answers in a row against the arm's median
     disturbed_run: int = 3
+    disturbed_spreads: float = 2.5  # standard deviations it must exceed too
     marked_share: float = 0.10  # of an arm's rows; above it what is left is no sample of an undisturbed card
     tied_seats: float = 0.8  # of the top N drawn by lot
     idle_share: float = 0.10
@@ -44,6 +45,7 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
+JSON_TYPES = {bool: "boolean", int: "number", float: "number", str: "string", list: "array", dict: "object"}
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,7 @@ def drifts(evidence: Evidence, thresholds: Thresholds = THRESHOLDS) -> dict[str,
     for model, arm in evidence.arms.items():
         own = arm.log_seconds
         others = [by_photo[m][arm.photo] for m, other in evidence.arms.items() if m != model and other.counted.any()]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            per_token = np.log(np.where(arm.counted, arm.generation / arm.tokens, np.nan))
-        candidates = [own, *([own - np.mean(others, axis=0)] if others else []), per_token]
+        candidates = [own, *([own - np.mean(others, axis=0)] if others else []), _per_token(arm)]
         finite = [x[np.isfinite(x)] for x in candidates]
         series[model] = [x for x in finite if len(x) >= RULES.fewest_photos]
     tested = sum(len(found) for found in series.values())
@@ -125,6 +125,22 @@ def drifts(evidence: Evidence, thresholds: Thresholds = THRESHOLDS) -> dict[str,
             best = min(firing or trends, key=lambda t: t.p)
             clearest[model] = Drift(best.p, thresholds.drift_p / tested, best.shift)
     return clearest
+
+
+def _per_token(arm: Arm) -> np.ndarray:
+    """Log seconds a token; without the engine's own seconds, what the number of tokens leaves unexplained of ours."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_token = np.log(np.where(arm.counted, arm.generation / arm.tokens, np.nan))
+        tokens = np.log(np.where(arm.counted, arm.tokens, np.nan))
+    if np.isfinite(per_token).any():
+        return per_token
+    known = np.isfinite(tokens)
+    if known.sum() < RULES.fewest_photos or np.ptp(tokens[known]) == 0:
+        return np.full(len(arm.rows), np.nan)
+    own = arm.log_seconds
+    slope, level = np.polyfit(tokens[known], own[known], 1)
+    left: np.ndarray = own - slope * tokens - level
+    return left
 
 
 def _by_photo(evidence: Evidence, arm: Arm) -> np.ndarray:
@@ -157,26 +173,56 @@ def look(seen: Seen) -> list[Finding]:
 
 
 def wrong_typed_field(seen: Seen) -> Iterator[Finding]:
-    """Answers that are JSON but hold a field of another type than the schema asks for; never coerced."""
+    """Answers that are JSON but hold a field of another type than the schema asks for; never coerced.
+
+    Without the schema: of another type than two thirds of all answers hold there, or no number under the ranking key.
+    """
     question = seen.evidence.question
-    if question is None:
-        return
+    odd = _by_most(seen.evidence) if question is None else lambda row: _by_schema(row, question)
     found = False
     for model, arm in seen.evidence.arms.items():
-        fields: Counter[str] = Counter()
-        wrong = np.zeros(len(arm.rows), dtype=float)
-        for index, row in enumerate(arm.rows):
-            if row.answer_json is not None and row.schema_valid is not True:
-                problems = judge_answer(row.answer_json, question).problems
-                typed = {problem.field or "the answer" for problem in problems if problem.keyword == "type"}
-                fields.update(typed)
-                wrong[index] = bool(typed)
+        wrong = [odd(row) for row in arm.rows]
+        fields = Counter(field for one in wrong for field in sorted(one))
         if fields:
             found = True
-            figures = {**_rate(wrong), "field": fields.most_common(1)[0][0], "fields": len(fields)}
+            figures = _rate(np.array([bool(one) for one in wrong], dtype=float))
+            figures |= {"field": fields.most_common(1)[0][0], "fields": len(fields)}
+            figures["against"] = "most answers" if question is None else "the schema"
             yield Finding("wrong_typed_field", model, figures, "none")
-    if not found:
+    if question is not None and not found:
         yield Finding("wrong_typed_field", None, {"count": 0})
+
+
+def _by_schema(row: Row, question: Question) -> set[str]:
+    """Fields of an answer that are of another type than the schema's."""
+    if row.answer_json is None or row.schema_valid is True:
+        return set()
+    problems = judge_answer(row.answer_json, question).problems
+    return {problem.field or "the answer" for problem in problems if problem.keyword == "type"}
+
+
+def _by_most(evidence: Evidence) -> Callable[[Row], set[str]]:
+    """The same without a schema, from what the answers hold themselves; an absent or null field is no type."""
+    types: dict[str, Counter[str]] = {}
+    for arm in evidence.arms.values():
+        for row in arm.rows:
+            for field, kind in _types(row).items():
+                types.setdefault(field, Counter())[kind] += 1
+    usual = {}
+    for field, kinds in types.items():
+        kind, held = kinds.most_common(1)[0]
+        if 3 * held >= 2 * kinds.total() and kinds.total() >= RULES.fewest_photos:
+            usual[field] = kind
+    if evidence.ranking_key in types:
+        usual[evidence.ranking_key] = "number"
+    return lambda row: {field for field, kind in _types(row).items() if usual.get(field, kind) != kind}
+
+
+def _types(row: Row) -> dict[str, str]:
+    answer = row.answer
+    if not isinstance(answer, dict):
+        return {}
+    return {field: JSON_TYPES[type(value)] for field, value in answer.items() if value is not None}
 
 
 def ties_at_top(seen: Seen) -> Iterator[Finding]:
@@ -272,12 +318,12 @@ def _mixed(seen: Seen, code: Code, told: Mapping[str, str | None]) -> Iterator[F
     if code == "mixed_mmproj":  # a candidate for a model is its files as a whole, the projector among them
         told = {model: what for model, what in told.items() if incumbent_of(model, told) is None}
     own = told.get(seen.incumbent)
-    if len(told) < 2 or own is None or None in told.values():
+    if len(told) < 2 or own is None:
         return
-    odd = [model for model in told if told[model] != own]
+    odd = [model for model in told if told[model] not in (None, own)]
     for model in odd:
         yield Finding(code, model, {"here": told[model], "incumbent": own}, "no_recommendation")
-    if not odd:
+    if not odd and None not in told.values():
         yield Finding(code, None, {"here": own})
 
 
@@ -323,7 +369,7 @@ def contaminated(seen: Seen) -> Iterator[Finding]:
             figures: dict[str, float | int | str | None] = {"marked": marked, "rows": len(arm.rows), "share": share}
             figures |= {"limit": seen.thresholds.marked_share, "reason": reasons.most_common(1)[0][0]}
             yield Finding("contaminated", model, figures, "inconclusive" if too_marked(arm) else "rows_left_out")
-        elif (run := _slow_run(arm, seen.thresholds)) >= seen.thresholds.disturbed_run:
+        elif (run := _slow_run(seen.evidence, arm, seen.thresholds)) >= seen.thresholds.disturbed_run:
             fired = True
             leased = int(all(row.lease_token is not None for row in arm.rows))
             figures = {"run": run, "times": seen.thresholds.disturbed_ratio, "leased": leased}
@@ -339,17 +385,43 @@ def too_marked(arm: Arm, thresholds: Thresholds = THRESHOLDS) -> bool:
     return bool(marked) and marked / len(arm.rows) > thresholds.marked_share
 
 
-def _slow_run(arm: Arm, thresholds: Thresholds) -> int:
-    """The longest run of successive counted answers slower than the arm's median by the ratio."""
-    seconds = arm.seconds[arm.counted]
-    if not len(seconds):
+def _slow_run(evidence: Evidence, arm: Arm, thresholds: Thresholds) -> int:
+    """The longest run of successive counted answers slower than the arm's median by the ratio, and than its spread.
+
+    Photos that are slow in every arm disturb nobody: what the other arms took for them is subtracted where that leaves
+    less spread.
+    """
+    if not arm.counted.any():
         return 0
-    slow: Flags = seconds > thresholds.disturbed_ratio * np.median(seconds)
+    own = _excess(arm)
+    series = [own]
+    others = [other for other in evidence.arms.values() if other is not arm and other.counted.any()]
+    if others:
+        by_photo = np.full((len(others), len(evidence.photos)), np.nan)
+        for line, other in zip(by_photo, others, strict=True):
+            line[other.photo] = _excess(other)
+        known = np.isfinite(by_photo).sum(axis=0)
+        shared = np.where(known > 0, np.nansum(by_photo, axis=0) / np.maximum(known, 1), 0)
+        series.append(own - shared[arm.photo])
+    spread, best = min(((_spread(x[arm.counted]), x[arm.counted]) for x in series), key=lambda found: found[0])
+    slow: Flags = best > max(math.log(thresholds.disturbed_ratio), thresholds.disturbed_spreads * spread)
     longest = current = 0
     for flag in slow.tolist():
         current = current + 1 if flag else 0
         longest = max(longest, current)
     return longest
+
+
+def _excess(arm: Arm) -> np.ndarray:
+    """Log seconds over the arm's median."""
+    logs = arm.log_seconds
+    excess: np.ndarray = logs - np.median(logs[arm.counted])
+    return excess
+
+
+def _spread(x: np.ndarray) -> float:
+    """The standard deviation of the bulk: from the median absolute deviation, 1.4826 times it for normal values."""
+    return 1.4826 * float(np.median(np.abs(x - np.median(x))))
 
 
 def truncated_answers(seen: Seen) -> Iterator[Finding]:
@@ -371,12 +443,11 @@ def errors(seen: Seen) -> Iterator[Finding]:
     for model, arm in seen.evidence.arms.items():
         total += len(arm.rows)
         if (~arm.ok).any():
-            kinds = Counter(
-                (row.error or row.status or "error").split(":")[0] for row in arm.rows if row.status != "ok"
-            )
+            kinds = Counter((row.error or row.status or "error").split(":")[0] for row in arm.rows if row.failed)
             figures = _rate((~arm.ok).astype(float)) | {"kind": kinds.most_common(1)[0][0]}
             yield Finding("errors", model, figures, "rows_left_out")
-    if all(arm.ok.all() for arm in seen.evidence.arms.values()):
+    known = any(row.status is not None for arm in seen.evidence.arms.values() for row in arm.rows)
+    if known and all(arm.ok.all() for arm in seen.evidence.arms.values()):
         yield Finding("errors", None, {"count": 0, "rows": total})
 
 
