@@ -7,7 +7,10 @@ judging (`verdict`).
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from statistics import median
+from typing import Any
 
 import dagster as dg
 
@@ -21,12 +24,15 @@ from llama_assets.bench.question import Question
 from llama_assets.catalog import Catalog, EngineImage, Model
 from llama_assets.pipes import may_skip, run_task
 from llama_assets.platforms import Platform
-from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge, Judged
+from llama_assets.tasks.messages import ArmResult, Benchmark, Benchmarked, Judge, Judged, Postponed
 
 GROUP = "benchmark"
 POOL = "gpu"
 AUTOMATIC_TAG = "llama-assets/automatic"
 """On runs that no person asked for; a run of any sensor or schedule is one, too."""
+ASKS_AGAIN_TAG = "llama-assets/asks-again"
+"""On runs of the sensor `automation`: it asks again for what may not have the card yet, so they do not wait for it."""
+POSTPONED_UNTIL = "postponed_until"
 ANSWERED = "answered_an_image"
 VALID_RATE = "schema_valid_rate"
 LATENCY = "latency_against_history"
@@ -84,9 +90,19 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             return
         further = {name: Question.load(files).to_json() for name, files in asked.items()}
         question, automatic = further.pop(""), is_automatic(context.run.tags)
-        request = Benchmark(catalog=catalog.only(arms), question=question, further=further, automatic=automatic)
+        request = Benchmark(
+            catalog=catalog.only(arms),
+            question=question,
+            further=further,
+            automatic=automatic,
+            asks_again=automatic and context.run.tags.get(ASKS_AGAIN_TAG) == "true",
+        )
         with _candidates_served(context, catalog, platform, request, arms):
             measured = run_task(context, platform, request, Benchmarked)
+        may_skip(context)
+        if measured.postponed is not None:
+            _postpone(context, arms, measured.postponed)
+            return
         if platform.candidates == "started" and any(one.action == "promote" for one in measured.settled):
             _apply_what_is_current(context, catalog, platform)
         yield from (
@@ -95,7 +111,6 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             if found.failed is None
         )
         kept_out = [arm for arm in arms if arm in measured.quarantined]
-        may_skip(context)
         for arm in kept_out:
             context.log.warning(f"{key(arm).to_user_string()} is skipped: not measured, {measured.quarantined[arm]}")
             yield _servable(arm, f"not measured, {measured.quarantined[arm]}")
@@ -120,6 +135,41 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
 def is_automatic(tags: Mapping[str, str]) -> bool:
     """Did nobody ask for the run with these tags?"""
     return tags.get(AUTOMATIC_TAG) == "true" or not {"dagster/schedule_name", "dagster/sensor_name"}.isdisjoint(tags)
+
+
+@dataclass(frozen=True)
+class Postponement:
+    """That a benchmark was asked for and may not have had the card before `until`. `storage_id` grows."""
+
+    storage_id: int
+    until: datetime
+
+
+def last_postponement(instance: dg.DagsterInstance, asset: dg.AssetKey) -> Postponement | None:
+    """The newest one of a benchmark; None if it was measured since, or never postponed."""
+    observed = instance.fetch_observations(asset, limit=1).records
+    found = observed[0].asset_observation if observed else None
+    until = found.metadata.get(POSTPONED_UNTIL) if found else None
+    if until is None:
+        return None
+    measured = instance.fetch_materializations(asset, limit=1).records
+    if measured and measured[0].storage_id > observed[0].storage_id:
+        return None
+    return Postponement(observed[0].storage_id, datetime.fromtimestamp(float(str(until.value)), UTC))
+
+
+def _postpone(context: dg.AssetExecutionContext, arms: Sequence[str], found: Postponed) -> None:
+    """Written down in Dagster, where the condition reads it: the ledger lies on a volume that only tasks have."""
+    context.log.warning(
+        f"{', '.join(arms)}: skipped, nothing was measured: {found.why}. Sensor `automation` asks for it again then, "
+        "if it is on"
+    )
+    said: dict[str, dg.MetadataValue[Any]] = {
+        POSTPONED_UNTIL: dg.MetadataValue.timestamp(found.until),
+        "why": dg.MetadataValue.text(found.why),
+    }
+    for arm in arms:
+        context.log_event(dg.AssetObservation(key(arm), metadata=said))
 
 
 @contextlib.contextmanager

@@ -3,13 +3,14 @@
     gguf/<m>        the Hub has other bytes than the store
     llama_swap      a model has other verified files, or the engine is another
     gpu_lease       a benchmark is due, so its plan is in the same run
-    benchmark/<m>   other verified files, another question or engine, or the weekly tick; not in quiet hours
+    benchmark/<m>   other verified files, another question or engine, or the weekly tick, or the time has come that
+                    a run named which might not have the card; not in quiet hours
     verdict         with any benchmark
 
 What is due stays due until it was asked for: the versions an asset was last asked for with are compared with those
 there are. So one that arrives while a run is under way, or in quiet hours, is not lost, and the same bytes again are
 nothing.
-Not here: what is quiet (`policy.windows`), minutes a day (`tasks.permission` waits for them), what a run does.
+Not here: what is quiet (`policy.windows`), minutes a day (`tasks.permission` asks for them), what a run does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import dagster as dg
@@ -54,11 +55,12 @@ THE_SWITCH = (
     "scaled to 0 for as long, outside of quiet hours and within the minutes a day that the catalog's `automation` "
     "allows. Off: nothing is asked for; what is running goes on."
 )
-RUN_TAGS = {
+SCHEDULE_TAGS = {
     benchmark.AUTOMATIC_TAG: "true",
     # Run monitoring ends a run after six hours; one that waits for its hours and minutes may take two days longer.
     "dagster/max_runtime": str(round(AUTOMATIC_WAIT_S) + 6 * 3600),
 }
+RUN_TAGS = {**SCHEDULE_TAGS, benchmark.ASKS_AGAIN_TAG: "true"}
 
 
 class NoSuchTime(ValueError):
@@ -98,6 +100,8 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
     needs_no_card: bool = False
     red: dg.AssetCheckKey | None = None
     """A check of the asset itself that says, while it failed, that it was not made from its inputs after all."""
+    needs_card: bool = False
+    """A run of it that was postponed was no try."""
     label: str = "out of date"
 
     @property
@@ -126,27 +130,32 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
         now = await self._versions(context)
         if context.cursor is None:
             handled = {} if self.needs_no_card else now
-            return self._result(context, False, Memory(handled, now))
+            return self._result(context, False, Memory(handled, now, put_off=self._put_off(context)))
         memory = Memory(**json.loads(context.cursor))
         asked = context.get_previous_requested_subset(context.key)
         if asked is not None and not asked.is_empty and context.previous_evaluation_time is not None:
             memory = memory.asked(self._period(context.previous_evaluation_time))
+        memory = memory.put_off_at(self._put_off(context))
         tags = _made_with(made)
         handled = {**memory.handled, **{of: version for of, version in now.items() if tags.get(of) == version}}
         changed = any(version not in (handled.get(of), tags.get(of)) for of, version in now.items())
-        memory = Memory(handled, now, memory.tries, memory.period)
+        memory = replace(memory, handled=handled, seen=now)
         if changed:
-            return self._result(context, True, Memory(handled, now))
+            return self._result(context, True, replace(memory, tries=0))
         if await _running(context):
             return self._result(context, False, memory)
         if all(tags.get(of) == version for of, version in now.items()) and not await self._failed(context):
-            return self._result(context, False, Memory(handled, now))
+            return self._result(context, False, replace(memory, tries=0))
         again = 0 < memory.tries <= self.again.times and memory.period != self._period(context.evaluation_time)
         return self._result(context, again, memory)
 
     def _result(self, context: Context, due: bool, memory: Memory) -> Result:
         subset = context.candidate_subset if due else context.get_empty_subset()
         return dg.AutomationResult(context, subset, cursor=json.dumps(memory.__dict__))
+
+    def _put_off(self, context: Context) -> int:
+        found = benchmark.last_postponement(context.asset_graph_view.instance, context.key) if self.needs_card else None
+        return found.storage_id if found else 0
 
     def _period(self, moment: Any) -> str:
         return str(moment.astimezone(self.rules.zone).strftime(self.again.period))
@@ -174,16 +183,25 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
 
 @dataclass(frozen=True)
 class Memory:
-    """What `OutOfDate` knows from tick to tick: versions asked for, versions of the last look, tries since a change."""
+    """What `OutOfDate` knows from tick to tick: versions asked for, versions of the last look, tries since a change,
+    and the last postponement.
+    """
 
     handled: Mapping[str, str]
     seen: Mapping[str, str]
     tries: int = 0
     period: str = ""
+    put_off: int = 0
+
+    def put_off_at(self, storage_id: int) -> Memory:
+        """What was asked for last was not tried, if this postponement is news."""
+        if storage_id <= self.put_off:
+            return self
+        return replace(self, tries=max(0, self.tries - 1), put_off=storage_id)
 
     def asked(self, period: str) -> Memory:
         """The asset was asked for with what was seen."""
-        return Memory({**self.handled, **self.seen}, self.seen, self.tries + 1, period)
+        return replace(self, handled={**self.handled, **self.seen}, tries=self.tries + 1, period=period)
 
 
 async def _materialized(context: Context, key: dg.AssetKey) -> Any:
@@ -248,6 +266,45 @@ class CardMayBeTaken(dg.AutomationCondition[dg.AssetKey]):
         """By the wall clock of the catalog's zone."""
         quiet = self.rules.quiet_at(context.evaluation_time)
         return dg.AutomationResult(context, context.get_empty_subset() if quiet else context.candidate_subset)
+
+
+@dataclass(frozen=True)
+class PostponedUntilNow(dg.AutomationCondition[dg.AssetKey]):
+    """True once the time has come that a run named which might not have had the card, until that is asked for.
+
+    A run ends rather than wait for long, because it would keep the pool `gpu`. Whatever it was asked for, it is asked
+    for again: the weekly tick and a new version are over with the first asking.
+    """
+
+    @property
+    def name(self) -> str:
+        """How it is stored."""
+        return "postponed_until_now"
+
+    @property
+    def description(self) -> str:
+        """What a person reads."""
+        return "a run ended because it might not have the card, and the time that it named has come"
+
+    def get_label(self) -> str:
+        """What a person reads in the tree."""
+        return "postponed until now"
+
+    def get_node_unique_id(self, *, parent_unique_id: Any, index: Any, target_key: Any) -> str:  # noqa: ARG002
+        """As `OutOfDate`."""
+        return f"{self.name}/{target_key.to_user_string() if target_key else ''}"
+
+    def evaluate(self, context: Context) -> Result:
+        """Remembers which postponement was there at the last look, and which was asked for."""
+        memory = json.loads(context.cursor) if context.cursor else {"seen": 0, "asked": 0}
+        asked = context.get_previous_requested_subset(context.key)
+        if asked is not None and not asked.is_empty:
+            memory["asked"] = memory["seen"]
+        found = benchmark.last_postponement(context.asset_graph_view.instance, context.key)
+        memory["seen"] = found.storage_id if found else 0
+        due = found is not None and found.storage_id > memory["asked"] and found.until <= context.evaluation_time
+        subset = context.candidate_subset if due else context.get_empty_subset()
+        return dg.AutomationResult(context, subset, cursor=json.dumps(memory))
 
 
 @dataclass(frozen=True)
@@ -319,13 +376,14 @@ def _serving(catalog: Catalog, rules: Rules) -> AssetCondition:
 
 def _benchmark(catalog: Catalog, model: str, rules: Rules) -> AssetCondition:
     other = OutOfDate(
-        (gguf.key(model),), rules, Again("%F", 2), with_code=True, label="other files, question or engine"
-    )
+        (gguf.key(model),), rules, Again("%F", 2), with_code=True, needs_card=True,
+        label="other files, question or engine",
+    )  # fmt: skip
     automation = catalog.automation
     tick: AssetCondition = Condition.cron_tick_passed(automation.weekly_benchmark, automation.time_zone)
     weekly = tick.since_last_handled().with_label(f"weekly: {automation.weekly_benchmark} ({automation.time_zone})")
     return (
-        (other | weekly)
+        (other | weekly | PostponedUntilNow())
         & Condition.all_deps_blocking_checks_passed()
         & ~Condition.asset_matches(gguf.key(model), Condition.missing() | Condition.in_progress())
         & ~Condition.asset_matches(LLAMA_SWAP, Condition.in_progress())
@@ -370,7 +428,7 @@ def weekly_benchmark(catalog: Catalog) -> dg.ScheduleDefinition:
         cron_schedule=catalog.automation.weekly_benchmark,
         execution_timezone=catalog.automation.time_zone,
         target=dg.AssetSelection.assets(GPU_LEASE, *benchmark.keys(catalog), *verdict.keys(catalog)),
-        tags=RUN_TAGS,
+        tags=SCHEDULE_TAGS,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description="Every model measured in one session, weekly; quiet hours and minutes a day hold for it. Off at "
         "first. Use this or the sensor `automation`, not both: the sensor does the same, and more.",

@@ -17,8 +17,8 @@ from llama_assets.catalog import Catalog
 from llama_assets.tasks.candidates import Contender, Lineup, facts_of, lineup, serving_by, settle, unsettled
 from llama_assets.tasks.fitting import fitting
 from llama_assets.tasks.hold import holder
-from llama_assets.tasks.messages import Answered, ArmResult, Benchmark, Benchmarked
-from llama_assets.tasks.permission import Permission
+from llama_assets.tasks.messages import Answered, ArmResult, Benchmark, Benchmarked, Postponed
+from llama_assets.tasks.permission import NotYet, Permission
 from llama_assets.tasks.verdict import JudgedSession, judged_session
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class SessionHalted(RuntimeError):
 
 
 def benchmark_task(work: Work) -> Benchmarked:
-    """One session of every model asked for, for each question.
+    """One session of every model asked for, for each question; or when it is to be asked for again.
 
     Raises:
         PlatformError, PhotosError, QuestionError, GpuError: before anything was asked.
@@ -57,10 +57,19 @@ def benchmark_task(work: Work) -> Benchmarked:
     answered = _left_behind(work, catalog, questions)
     if answered is not None:
         return answered
-    permission = Permission.of(work, catalog, request.automatic)
-    permission.wait(_purpose(model.id for model in catalog.models))
+    permission = Permission.of(work, catalog, request.automatic, request.asks_again)
+    try:
+        permission.wait(_purpose(model.id for model in catalog.models))
+        return _sessions(work, permission, questions)
+    except NotYet as found:
+        postponed = Postponed(until=found.begin, why=found.why)
+        return Benchmarked(session="", arms={}, verdict=None, postponed=postponed)
+
+
+def _sessions(work: Work, permission: Permission, questions: Mapping[str, Question]) -> Benchmarked:
+    catalog, automatic = permission.catalog, permission.automatic
     store, serving = work.platform.store(), serving_by(work.platform, catalog)
-    found = lineup(store, catalog.models, serving, request.automatic)
+    found = lineup(store, catalog.models, serving, automatic)
     fits = fitting(store, catalog, found.arms, work.say)
     left_out = {**_missing(found), **_failed(fits.too_large)}
     _say_who_is_left_out(work, found, left_out)

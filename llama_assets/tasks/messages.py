@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from llama_assets.catalog import Automation, Catalog, Engine, Model
 from llama_assets.launch import TaskKind
@@ -86,7 +86,8 @@ class Benchmark(Request):
 
     `question` is `bench.Question` as JSON, `further` the other ones of the catalog by their names.
 
-    `automatic`: no person asked for it, so the catalog's quiet hours and downtime a day hold for its lease.
+    `automatic`: no person asked for it, so the catalog's quiet hours and downtime a day hold for its lease. Who
+    `asks_again` at the time that it names does not want it to wait for long.
     """
 
     kind: ClassVar[TaskKind] = "benchmark"
@@ -94,11 +95,12 @@ class Benchmark(Request):
     question: dict[str, Any]
     further: dict[str, dict[str, Any]] = {}
     automatic: bool = False
+    asks_again: bool = False
 
     @property
     def deadline_s(self) -> float | None:
         """An automatic one may wait for its hours and minutes: two days at most, before the six hours of any task."""
-        return AUTOMATIC_WAIT_S + 6 * 3600 if self.automatic else None
+        return AUTOMATIC_WAIT_S + 6 * 3600 if self.automatic and not self.asks_again else None
 
 
 class Judge(Request):
@@ -155,7 +157,9 @@ class ModelFiles(Message):
 class Downloaded(Answer):
     """The files now current. `update_error` says why they are not those of the followed revision, if they are not.
 
-    `candidate` are the files of the followed revision while they wait for their verdict; `revision` is theirs then.
+    `candidate` are the files of the followed revision while they are not current; `revision` is theirs then, and
+    `held_back` says why, unless it is that they wait for their verdict. `tried` are the files that the catalog's
+    candidate names, `tried_error` why they are not to be had or not to be tried.
     """
 
     current: ModelFiles
@@ -165,6 +169,9 @@ class Downloaded(Answer):
     seconds: float
     fetched_bytes: int
     update_error: str | None = None
+    held_back: str = ""
+    tried: ModelFiles | None = None
+    tried_error: str | None = None
 
     @property
     def followed(self) -> ModelFiles:
@@ -255,11 +262,19 @@ class Settled(Message):
     reason: str
 
 
+class Postponed(Message):
+    """An automatic lease may not be had soon. `until` is when to ask again, `why` a sentence without its stop."""
+
+    until: AwareDatetime
+    why: str
+
+
 class Benchmarked(Answer):
     """A session's end. `session` is its folder; arms that could not be measured have `failed` set.
 
     A model whose candidate was promoted has that one's figures. `quarantined` models were not measured, and why.
-    `further` are the sessions of the further questions, by name.
+    `further` are the sessions of the further questions, by name. `postponed`: nothing was begun, and is to be asked for
+    again.
     """
 
     session: str
@@ -268,6 +283,7 @@ class Benchmarked(Answer):
     settled: tuple[Settled, ...] = ()
     quarantined: dict[str, str] = {}
     further: dict[str, Answered] = {}
+    postponed: Postponed | None = None
 
 
 class Judged(Answer):

@@ -1,5 +1,7 @@
 """May a task have the card now? A person's may; an automatic one waits for its hours and minutes, and ends in time.
 
+Where somebody asks again it waits for minutes only, and ends with the moment to ask at: it would keep the pool `gpu`.
+
 Steps: wait, before anything is prepared, and again just before the card is taken; write the ledger around the lease;
 say no to `still_held` when the window closes. On one machine, where no tenant is touched, the same holds for the card.
 Not here: the rules (`policy.windows`), the ledger's file (`tasks.downtime`), the card (`gpu`).
@@ -36,6 +38,16 @@ class NeverAllowed(RuntimeError):
         super().__init__(f"{why}; change `automation` in the catalog, or let a person run it")
 
 
+class NotYet(RuntimeError):
+    """The card may be had at `begin`, which is too far away to wait for. `why` is a sentence without its stop."""
+
+    exit_status = 1
+
+    def __init__(self, begin: datetime, why: str) -> None:
+        super().__init__(why)
+        self.begin, self.why = begin, why
+
+
 @dataclass(frozen=True)
 class PermissionTimes:
     """How often is looked, said and written, and how long before a window's end work stops. Tests shorten them."""
@@ -45,6 +57,8 @@ class PermissionTimes:
     still_s: float = 60.0
     give_back_s: float = 120.0
     """Work ends so long before the window does: an answer under way, and the tenants' way back."""
+    patience_s: float = 600.0
+    """What is further away is not waited for where somebody asks again. A lease of others is waited for as long."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,10 @@ class Clock:
 
 @dataclass(frozen=True)
 class Permission:
-    """One task's leave to take the card, by its catalog's rules and the ledger in `results`."""
+    """One task's leave to take the card, by its catalog's rules and the ledger in `results`.
+
+    `asks_again`: whoever had it done does so later, and wants it to end rather than wait for long.
+    """
 
     results: Path
     catalog: Catalog
@@ -67,9 +84,10 @@ class Permission:
     stopped: Callable[[], bool] = lambda: False
     lifetime_s: float = 60.0
     times: PermissionTimes = field(default_factory=PermissionTimes)
+    asks_again: bool = False
 
     @classmethod
-    def of(cls, work: Work, catalog: Catalog, automatic: bool) -> Permission:
+    def of(cls, work: Work, catalog: Catalog, automatic: bool, asks_again: bool = False) -> Permission:
         """For the task being done; waits end at once on SIGTERM."""
         return cls(
             work.platform.results,
@@ -79,6 +97,7 @@ class Permission:
             Clock(work.stop.event.wait),
             lambda: work.stop.requested,
             work.platform.settings.lease_lifetime_seconds,
+            asks_again=asks_again,
         )
 
     @property
@@ -93,6 +112,7 @@ class Permission:
 
         Raises:
             NeverAllowed: the rules leave no time.
+            NotYet: it would be a long wait, and somebody asks again.
             LedgerError: the ledger cannot be read.
             SystemExit: told to end while waiting.
         """
@@ -109,6 +129,9 @@ class Permission:
                 if said or not again:
                     self.say(f"automatic: {found.why}. {self._day(now, uses)}")
                 return found
+            if self.asks_again and (found.begin - now).total_seconds() > self.times.patience_s:
+                self.say(f"automatic: postponed: {found.why}. {self._day(now, uses)}")
+                raise NotYet(found.begin, found.why)
             if said is None or said[1] != found.why or (now - said[0]).total_seconds() >= self.times.say_again_s:
                 self.say(f"automatic: waiting: {found.why}. {self._day(now, uses)}")
                 said = now, found.why
@@ -153,7 +176,7 @@ class Permitted:
 
         Raises:
             GpuError, KubeError: as `Lease.take`.
-            NeverAllowed, LedgerError: an automatic lease is not to be had.
+            NeverAllowed, NotYet, LedgerError: an automatic lease is not to be had.
         """
         permission = self.permission
         permission.wait(purpose, again=True)

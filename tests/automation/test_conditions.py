@@ -19,7 +19,7 @@ from llama_assets.automation.conditions import RUN_TAGS, NoSuchTime, conditions
 from llama_assets.definitions import build_defs
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
-from llama_assets.tasks.messages import Downloaded, FileFault, Inspected
+from llama_assets.tasks.messages import Benchmarked, Downloaded, FileFault, Inspected, Postponed
 from tests.assets.test_graph import Tasks, files
 
 A, B = "qwen3vl-8b", "qwen3vl-4b"
@@ -244,6 +244,67 @@ def test_a_benchmark_that_was_cut_goes_on_on_the_next_two_days_and_is_then_left_
             world.run(*asked)
     assert nights == [benchmark(A), benchmark(A), set(), set()]
     assert world.tick(at=SUNDAY + timedelta(hours=2)) == benchmark(A, B), "weekly all the same"
+
+
+class Postponing:
+    """Until a moment each benchmark answers as a task does that may not have the card before; then it measures."""
+
+    def __init__(self, world: World, until: datetime):
+        self.until, self.asked, self._world, self._measure = until, [], world, world.tasks.replies["benchmark"]
+        world.tasks.replies["benchmark"] = self
+
+    def __call__(self, task):
+        self.asked.append((task.request["automatic"], task.request["asks_again"]))
+        if self._world.now >= self.until:
+            return self._measure(task)
+        why = "118 of the 120 min that automatic leases have today are used"
+        return Benchmarked(session="", arms={}, verdict=None, postponed=Postponed(until=self.until, why=why))
+
+
+@pytest.mark.parametrize("why", ["the weekly tick", "other files"])
+def test_what_is_postponed_ends_green_and_is_asked_for_again_when_it_may_have_the_card_and_once(measured, why):
+    world = measured(quiet_hours=("07:00-22:00",))
+    assert world.tick() == set()
+    at, models = (SUNDAY + timedelta(hours=2), (A, B)) if why == "the weekly tick" else (MONDAY.replace(hour=23), (A,))
+    if why == "other files":
+        world.report("2", A)
+        world.run(f"gguf/{A}", "llama_swap")
+    due = world.tick(at=at)
+    assert due == benchmark(*models)
+    until = at + timedelta(hours=23)
+    card = Postponing(world, until)
+    assert world.run(*due), "no failed run: nobody is to be told"
+    assert card.asked == [(True, True)]
+    minutes = (1, 120, 60 * 12, 60 * 23 - 1)
+    assert [world.tick(at=at + timedelta(minutes=m)) for m in minutes] == [set()] * 4, (
+        "not before, and not in quiet hours"
+    )
+    again = world.tick(at=until)
+    assert again == due and world.tick() == set(), "asked for, and once"
+    if why == "the weekly tick":
+        assert world.run(*again) and world.tick() == set(), "it was measured"
+        return
+    card.until = until + timedelta(days=1)
+    assert world.run(*again), "postponed once more"
+    assert world.tick(at=card.until - timedelta(minutes=1)) == set()
+    world.tasks.replies["benchmark"] = lambda _: "the lease was lost"
+    assert not world.run(*world.tick(at=card.until)) and len(card.asked) == 2
+    world.tasks.replies["benchmark"] = card
+    assert world.tick() == set(), "a failure is asked for again on the next day, however often it was postponed before"
+    again = world.tick(at=card.until + timedelta(days=1))
+    assert again == due and world.run(*again)
+    assert [world.tick(at=card.until + timedelta(days=day)) for day in (2, 3)] == [set()] * 2, "it was measured"
+
+
+def test_a_benchmark_that_a_person_measured_is_not_asked_for_again_however_it_was_postponed(measured):
+    world = measured()
+    assert world.tick() == set()
+    due = world.tick(at=SUNDAY + timedelta(hours=2))
+    card = Postponing(world, world.now + timedelta(hours=3))
+    world.run(*due)
+    card.until = world.now
+    assert world.run(*due, by_hand=True) and card.asked == [(True, True), (False, False)]
+    assert world.tick(after=timedelta(hours=4)) == set()
 
 
 def test_the_switch_and_the_schedule_are_off_at_first_say_what_they_do_and_mark_their_runs(tmp_path):

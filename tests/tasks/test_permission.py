@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from llama_assets import catalog as catalogs
+from llama_assets.bench.question import Question
 from llama_assets.gpu import FileLease
 from llama_assets.gpu.record import HeldByOther, LeaseTimes
 from llama_assets.launch import Task
@@ -22,7 +24,7 @@ from llama_assets.settings import Settings
 from llama_assets.tasks.benchmark import SessionHalted
 from llama_assets.tasks.downtime import Ledger, LedgerError, usual_seconds
 from llama_assets.tasks.messages import Benchmark
-from llama_assets.tasks.permission import Clock, NeverAllowed, Permission, PermissionTimes
+from llama_assets.tasks.permission import Clock, NeverAllowed, NotYet, Permission, PermissionTimes
 from llama_assets.tasks.stopping import Stop
 from llama_assets.tasks.work import Work
 
@@ -75,6 +77,54 @@ def test_it_waits_for_the_end_of_quiet_hours_and_says_why_and_until_when(tmp_pat
     assert task.said[-1].startswith(
         "automatic: it may be held until Tue 02:00, when the 120 min of that day are used up"
     )
+
+
+@pytest.mark.parametrize(
+    ("at", "ends"), [("21:49", "Mon 23:00"), ("22:50", None)], ids=["an hour is too long", "ten minutes are not"]
+)
+def test_where_somebody_asks_again_it_does_not_wait_for_long_and_names_the_moment_to_ask_at(tmp_path, at, ends):
+    hour, minute = map(int, at.split(":"))
+    berlin = ZoneInfo("Europe/Berlin")
+    task = Asked(tmp_path, now=datetime(2026, 6, 1, hour, minute, tzinfo=berlin), quiet_hours=("07:00-23:00",))
+    patient = replace(task.permission, asks_again=True)
+    if ends is None:
+        assert patient.wait(PURPOSE) is not None and task.clock == "Mon 23:00"
+        return
+    with pytest.raises(NotYet, match="quiet hours 07:00-23:00") as found:
+        patient.wait(PURPOSE)
+    assert f"{found.value.begin.astimezone(berlin):%a %H:%M}" == ends and task.clock == "Mon 21:49", "no time is lost"
+    assert task.said[0].startswith("automatic: postponed: quiet hours 07:00-23:00 (Europe/Berlin) hold")
+    with pytest.raises(NotYet), patient.over(task.lease).take("test/1", PURPOSE):
+        pass
+    assert task.permission.uses() == [], "nor is anything written down as had"
+    task.now = found.value.begin
+    assert patient.wait(PURPOSE) is not None, "at that moment it may"
+
+
+def test_minutes_that_are_used_up_postpone_to_a_moment_at_which_there_are_enough(tmp_path):
+    task = Asked(tmp_path, tenant_downtime_minutes_a_day=60)
+    task.work(minutes=40)
+    patient = replace(task.permission, asks_again=True)
+    for _ in range(2):
+        with pytest.raises(NotYet, match="it took 40 min before") as found:
+            patient.wait(PURPOSE)
+    task.now = found.value.begin
+    assert patient.wait(PURPOSE) is not None and task.clock == "Mon 23:41", "19 minutes of Monday, and Tuesday's"
+
+
+def test_the_task_ends_with_the_moment_to_ask_at_before_it_prepares_anything(tmp_path):
+    quiet = ("00:00-12:00", "12:01-00:00")
+    catalog = Asked(tmp_path, quiet_hours=quiet).catalog
+    request = Benchmark(
+        catalog=catalog, question=Question.load(catalog.benchmark.question).to_json(), automatic=True, asks_again=True
+    )
+    said: list[str] = []
+    settings = Settings(store=tmp_path / "store", results=tmp_path / "results")
+    work = Work(Task("benchmark", "r", "s", request.model_dump(mode="json")), local(settings), said.append, Stop())
+    answer = work.do()
+    assert answer.postponed is not None and answer.postponed.until > datetime.now(UTC)
+    assert f"{answer.postponed.until.astimezone(ZoneInfo('Europe/Berlin')):%H:%M}" == "12:00"
+    assert "postponed: quiet hours" in said[-1] and not (tmp_path / "results").exists()
 
 
 def test_it_gives_back_before_the_window_closes_and_the_session_says_so(tmp_path):
@@ -199,4 +249,6 @@ def test_the_ledger_has_a_line_a_minute_while_the_card_is_held(tmp_path):
 def test_an_automatic_job_may_run_as_long_as_it_may_have_to_wait():
     request = Benchmark(catalog=catalogs.load(), question={})
     assert request.deadline_s is None
-    assert request.model_copy(update={"automatic": True}).deadline_s == (49 + 6) * 3600
+    request = request.model_copy(update={"automatic": True})
+    assert request.deadline_s == (49 + 6) * 3600
+    assert request.model_copy(update={"asks_again": True}).deadline_s is None, "it hardly waits"
