@@ -134,13 +134,13 @@ def _question(_: Platform, catalog: Catalog) -> Iterator[Finding]:
 
 
 def _photos(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
-    from llama_assets.bench import find_photos
-
-    folder = platform.photos()
-    found = len(find_photos(folder))
+    notes: list[str] = []
+    with platform.photos() as source:
+        found = len(source.listed(notes.append))
     wanted = catalog.benchmark.photos
     enough = "" if found >= wanted else f"; benchmark.photos asks for {wanted}, so all of them are used"
-    yield Finding("photos", True, f"{found} in {folder}{enough}")
+    yield Finding("photos", True, f"{found} in {source.where}{enough}")
+    yield from (Finding("photos", True, note) for note in notes)
 
 
 def _store(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
@@ -203,11 +203,11 @@ def _namespace(platform: ClusterPlatform, _: Catalog) -> Iterator[Finding]:
 
 
 def _claims(platform: ClusterPlatform, _: Catalog) -> Iterator[Finding]:
-    photos = platform.settings.photos_claim
+    photos = (platform.settings.photos_claim, "photos; copy them in through a pod that mounts it")
     for name, holds in (
         ("llama-models", "the store; `gguf/*` say what it holds"),
         ("llama-results", "sessions and reports"),
-        (photos, "photos; copy them in through a pod that mounts it"),
+        *([] if platform.settings.immich_album else [photos]),
     ):
         try:
             claim = platform.kube.get("PersistentVolumeClaim", platform.settings.namespace, name)

@@ -25,6 +25,7 @@ from llama_assets.settings import PREFIX, Settings
 from llama_assets.store import Store
 
 if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of a second that a download does not need
+    from llama_assets.bench import Source
     from llama_assets.engine import Drift, EngineConfig, EngineDeployment, Processes, Served, SwapClient
     from llama_assets.gpu.objects import Card
 
@@ -89,18 +90,32 @@ class Platform:
         """Where sessions lie."""
         return self.settings.results
 
-    def photos(self) -> Path:
-        """The folder with the photos to ask about.
+    def photos(self) -> Source:
+        """The photos to ask about: an album of Immich if one is named, else a folder.
 
         Raises:
-            PlatformError: none is named, or it is not a folder.
+            PlatformError: none is named, it is not a folder, or Immich's address or key is not set.
         """
-        folder = self.settings.photos
+        from llama_assets.bench import Folder, ImmichAlbum
+
+        settings = self.settings
+        if settings.immich_album is not None:
+            if settings.immich_url is None or settings.immich_key is None:
+                lacks = "LLAMA_ASSETS_IMMICH_URL" if settings.immich_url is None else "LLAMA_ASSETS_IMMICH_KEY"
+                raise PlatformError(
+                    f"LLAMA_ASSETS_IMMICH_ALBUM={settings.immich_album!r} needs {lacks}, which is not set"
+                )
+            key = settings.immich_key.get_secret_value()
+            return ImmichAlbum(settings.immich_url, key, settings.immich_album, settings.immich_photos)
+        folder = settings.photos
         if folder is None:
-            raise PlatformError("LLAMA_ASSETS_PHOTOS is not set; name the folder with the photos to ask about")
+            raise PlatformError(
+                "LLAMA_ASSETS_PHOTOS is not set; name the folder with the photos to ask about, or an album of Immich "
+                "in LLAMA_ASSETS_IMMICH_ALBUM"
+            )
         if not folder.is_dir():
             raise PlatformError(f"LLAMA_ASSETS_PHOTOS={str(folder)!r}: no such folder")
-        return folder
+        return Folder(folder)
 
     def lease(self, catalog: Catalog) -> Lease:
         """Who may use the card."""
@@ -226,6 +241,10 @@ MODELS, RESULTS, PHOTOS = Path("/models"), Path("/results"), Path("/photos")
 ENGINE = "llama-swap"  # Deployment and Service of the engine, whichever kind it is
 # What a task's pod is told as its caller was.
 HANDED_ON = ("engine_url", "engine_image", "engine_secret", "lease_lifetime_seconds", "without_reaper")
+# Where photos are from, and whose queues are paused; the keys are in a Secret.
+IMMICH = ("immich_url", "immich_album", "immich_photos")
+IMMICH_KEY = SecretKey("llama-assets", "immich-key", optional=True, tasks=frozenset({"benchmark"}))
+IMMICH_ADMIN_KEY = SecretKey("llama-assets", "immich-admin-key", optional=True, tasks=frozenset({"benchmark", "hold"}))
 HUB_TOKEN = SecretKey("llama-assets", "hf-token", optional=True)
 ALERT_URL = SecretKey("llama-assets", "alert-url", optional=True)  # for the code location only: no task tells anybody
 
@@ -412,19 +431,22 @@ def kubernetes(settings: Settings) -> ClusterPlatform:
         "HF_ENDPOINT": settings.hf_endpoint,
         **{
             PREFIX + name.upper(): str(getattr(settings, name))
-            for name in HANDED_ON
+            for name in (*HANDED_ON, *IMMICH)
             if name in settings.model_fields_set
         },
     }
     secrets = {"HF_TOKEN": HUB_TOKEN}
     if settings.engine_secret:
         secrets["LLAMA_ASSETS_ENGINE_API_KEY"] = SecretKey(settings.engine_secret, "api-key")
+    if settings.immich_url:
+        secrets |= {"LLAMA_ASSETS_IMMICH_KEY": IMMICH_KEY, "LLAMA_ASSETS_IMMICH_ADMIN_KEY": IMMICH_ADMIN_KEY}
     models = frozenset[TaskKind]({"download", "store", "benchmark"})
+    asking = frozenset[TaskKind]({"benchmark"})
     claims = (
         Claim("llama-models", str(MODELS), models),
         Claim("llama-results", str(RESULTS), frozenset({"benchmark", "hold", "verdict"})),
         Claim("llama-results", str(RESULTS), frozenset({"store"}), read_only=True),  # whose files a cut session needs
-        Claim(settings.photos_claim, str(PHOTOS), frozenset({"benchmark"}), read_only=True),
+        *(() if settings.immich_album else (Claim(settings.photos_claim, str(PHOTOS), asking, read_only=True),)),
     )
     pods = TaskPods(settings.image, environment=environment, secrets=secrets, claims=claims)
     return ClusterPlatform("kubernetes", named, JobLauncher(Kube.open, settings.namespace, pods))

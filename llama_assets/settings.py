@@ -42,6 +42,18 @@ class Settings(BaseSettings):
     store: Path = Field(Path(".llama-assets/store"), description="the model volume")
     results: Path = Field(Path(".llama-assets/results"), description="sessions, rows and reports")
     photos: Path | None = Field(None, description="folder with the photos to ask about")
+    immich_url: Address | None = Field(None, description="Immich, for photos of an album and for its queues")
+    immich_key: SecretStr | None = Field(None, description="key of Immich's API that may read the album")
+    immich_album: str | None = Field(
+        None, description="album of Immich, by name or id, whose photos are asked about; instead of a folder"
+    )
+    immich_photos: Literal["originals", "previews"] = Field(
+        "originals", description="which files of the album are asked about"
+    )
+    immich_admin_key: SecretStr | None = Field(
+        None,
+        description="an administrator's key: Immich's machine learning queues are paused while its card is leased",
+    )
     namespace: str = Field("llama-cpp", description="Kubernetes namespace of llama-swap and the tasks")
     image: str = Field("llama-assets:latest", description="image of the task Jobs")
     photos_claim: str = Field("llama-photos", description="volume claim with the photos, mounted in a benchmark's Job")

@@ -4,7 +4,7 @@ In: a question, photos, a plan, and something that answers (`Engine`, a protocol
 Out: a session folder with rows and session.json, for `verdict`. Not here: serving models, the lease, statistics.
 
     question = Question.load(catalog.benchmark.question)        before the lease
-    with prepare(folder, count, seed, say) as photos:
+    with prepare(source, count, seed, say) as photos:
         comparison = Comparison(arms, question, photos, mirrored_plan(...), ...)
         outcome = begin(results, comparison, say)
         outcome = run(outcome.folder, comparison, engine, holding, say)      under the lease
@@ -12,12 +12,13 @@ Out: a session folder with rows and session.json, for `verdict`. Not here: servi
 """
 
 from .asking import Ask, Engine
-from .photos import PhotosError, PhotoSet, find_photos, prepare
+from .photos import PhotoSet, prepare
 from .plan import Plan, mirrored_plan
 from .question import Question, QuestionError
 from .record import Arm, Comparison, RecordError
 from .rows import Row, RowsError, read_rows
 from .session import Outcome, begin, begin_all, find_unfinished, finish, run, standing
+from .sources import Folder, ImmichAlbum, PhotosError, Source, find_photos
 from .turns import Clock, Holding, SessionLimits
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
     "Clock",
     "Comparison",
     "Engine",
+    "Folder",
     "Holding",
+    "ImmichAlbum",
     "Outcome",
     "PhotoSet",
     "PhotosError",
@@ -37,6 +40,7 @@ __all__ = [
     "Row",
     "RowsError",
     "SessionLimits",
+    "Source",
     "begin",
     "begin_all",
     "find_photos",

@@ -1,11 +1,8 @@
-"""Photos as they are asked: a seeded sample of a folder, turned upright, at most 1024 px, JPEG, without EXIF.
+"""Photos as they are asked: a seeded sample of a source, turned upright, at most 1024 px, JPEG, without EXIF.
 
-Here: which files, how they are prepared, which were left out and why. The prepared JPEGs lie in one unnamed temporary
-file: memory stays small, and nothing of a private photo is left when the process ends. Not here: the order in which
-photos are asked (`plan`), sending them (`engine`).
-
-PhotosError
-'- NoPhotos    not one photo can be used
+Here: which photos, how they are prepared, which were left out and why. The prepared JPEGs lie in one unnamed temporary
+file: memory stays small, and nothing of a private photo is left when the process ends. Not here: where photos come from
+and its errors (`sources`), the order in which they are asked (`plan`), sending them (`engine`).
 """
 
 from __future__ import annotations
@@ -14,18 +11,20 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
+
+from .ratings import Rating
+from .sources import HEIC, PLAIN, Folder, LeftOut, Listed, NoPhotos, Source, Unreadable
 
 if TYPE_CHECKING:  # Pillow is imported where a photo is opened: the graph needs this room's names, not its pictures
     from PIL import Image
 
-PLAIN = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-HEIC = frozenset({".heic", ".heif"})
+BLOCK_BYTES = 1 << 20
 SAID = 10  # left-out files that are said one by one
 
 
@@ -42,7 +41,10 @@ class PhotoLimits:
 
 @dataclass(frozen=True)
 class Photo:
-    """One prepared photo. `name` is its path below the folder, with `/`; `sha256` is of the prepared JPEG."""
+    """One prepared photo. `name` is what the source calls it; `sha256` is of the prepared JPEG.
+
+    `rating` is what people think of it, None where the source knows of no ratings.
+    """
 
     name: str
     sha256: str
@@ -50,44 +52,25 @@ class Photo:
     width: int
     height: int
     start: int  # where its JPEG begins in the set's file
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A file that was drawn and not taken, and why."""
-
-    name: str
-    reason: str
-
-
-class PhotosError(ValueError):
-    """There is nothing to ask about."""
-
-    exit_status = 2
-
-
-class NoPhotos(PhotosError):
-    """No photo of the folder can be used; `left_out` are those that were tried."""
-
-    def __init__(self, folder: Path, left_out: tuple[LeftOut, ...] = ()) -> None:
-        self.folder, self.left_out = folder, left_out
-        super().__init__(folder, left_out)
-
-    def __str__(self) -> str:
-        there = "is not a folder" if not self.folder.is_dir() else "holds no photo that can be used"
-        tried = f" ({len(self.left_out)} left out; the first: {_said(self.left_out[0])})" if self.left_out else ""
-        kinds = ", ".join(sorted(suffix.lstrip(".") for suffix in PLAIN | HEIC))
-        return f"{self.folder} {there}{tried}: point LLAMA_ASSETS_PHOTOS at a folder with photos ({kinds})"
+    rating: Rating | None = None
 
 
 class PhotoSet:
     """Prepared photos in the seed's order. `hash` is over names and JPEGs in that order: equal hashes, equal sets.
 
-    Close it (or use it as a context manager) to give the temporary file back.
+    `source` says where they are from, for session.json. Close it (or use it as a context manager) to give the temporary
+    file back.
     """
 
-    def __init__(self, photos: tuple[Photo, ...], left_out: tuple[LeftOut, ...], seed: int, file: IO[bytes]) -> None:
-        self.photos, self.left_out, self.seed = photos, left_out, seed
+    def __init__(
+        self,
+        photos: tuple[Photo, ...],
+        left_out: tuple[LeftOut, ...],
+        seed: int,
+        file: IO[bytes],
+        source: Mapping[str, Any],
+    ) -> None:
+        self.photos, self.left_out, self.seed, self.source = photos, left_out, seed, source
         self._file = file
         self.hash = hashlib.sha256("\n".join(f"{photo.name}\0{photo.sha256}" for photo in photos).encode()).hexdigest()
 
@@ -125,76 +108,76 @@ class PhotoSet:
         self.close()
 
 
-def find_photos(folder: Path) -> dict[str, Path]:
-    """Files that say they are photos, by name, below the folder. Hidden files and folders are the system's: left alone.
-
-    Raises:
-        NoPhotos: there is none.
-    """
-    found = {}
-    for above, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith((".", "@"))]
-        for file in files:
-            path = Path(above, file)
-            if path.suffix.lower() in PLAIN | HEIC and not file.startswith("."):
-                name = path.relative_to(folder).as_posix()
-                # A name that is not UTF-8 still gets one that can be stored.
-                found[os.fsencode(name).decode("utf-8", "backslashreplace")] = path
-    if not found:
-        raise NoPhotos(folder)
-    return found
-
-
 def prepare(
-    folder: Path, count: int, seed: int, say: Callable[[str], None], limits: PhotoLimits | None = None
+    source: Source | Path, count: int, seed: int, say: Callable[[str], None], limits: PhotoLimits | None = None
 ) -> PhotoSet:
-    """Draw `count` photos from the folder, below it too, and prepare them.
+    """Draw `count` photos of the source (a path is a folder) and prepare them.
 
-    The draw depends on the seed and the names alone, so neither the directory's order nor photos added later reshuffle
-    it. A file that cannot be used is left out by name and the next of the draw takes its place; the same bytes count
-    once. Fewer than `count` is said.
+    The draw depends on the seed and the photos' identities alone, so neither the order in which they are listed nor
+    photos added later reshuffle it. One that cannot be used is left out by name and the next of the draw takes its
+    place; the same bytes count once. Fewer than `count` is said.
 
     Raises:
-        NoPhotos: the folder is missing or nothing in it can be used.
+        NoPhotos: there is none, or nothing in it can be used.
+        ImmichError: Immich cannot be asked.
+        RatingsError: a folder's ratings.csv cannot be read.
     """
     limits = limits or PhotoLimits()
-    found = find_photos(folder)
-    heic = _can_read_heic()
-    file = tempfile.TemporaryFile(prefix="llama-assets-photos-")  # noqa: SIM115  # the set closes it
     photos: list[Photo] = []
     left_out: list[LeftOut] = []
     first_with: dict[bytes, str] = {}
-    for name, path in sorted(found.items(), key=lambda item: _draw(seed, item[0])):
-        if len(photos) == count:
-            break
-        if path.suffix.lower() in HEIC and not heic:
-            left_out.append(LeftOut(name, "HEIC needs a library: pip install llama-assets[heic]"))
-            continue
-        try:
-            data = path.read_bytes()
-            twin = first_with.setdefault(hashlib.sha256(data).digest(), name)
-            if twin != name:
-                left_out.append(LeftOut(name, f"the same bytes as {twin}"))
-                continue
-            image = _upright(data, limits)
-        except Exception as error:  # decoders of damaged files raise anything; the reason is kept and shown
-            left_out.append(LeftOut(name, _reason(error)))
-            continue
-        jpeg = _jpeg(image, limits.jpeg_quality)
-        start = file.tell()
-        file.write(jpeg)
-        photos.append(Photo(name, hashlib.sha256(jpeg).hexdigest(), len(jpeg), image.width, image.height, start))
-    file.flush()
-    if not photos:
+    file = tempfile.TemporaryFile(prefix="llama-assets-photos-")  # noqa: SIM115  # the set closes it
+    try:
+        with Folder(source) if isinstance(source, Path) else source as opened:
+            heic = _can_read_heic()
+            for one in sorted(opened.listed(say), key=lambda one: _draw(seed, one.identity)):
+                if len(photos) == count:
+                    break
+                try:
+                    image = _image(opened, one, heic, first_with, limits)
+                except Unreadable as error:
+                    left_out.append(LeftOut(one.name, str(error)))
+                    continue
+                jpeg = _jpeg(image, limits.jpeg_quality)
+                sha256, start = hashlib.sha256(jpeg).hexdigest(), file.tell()
+                file.write(jpeg)
+                photos.append(Photo(one.name, sha256, len(jpeg), image.width, image.height, start, one.rating))
+            where, described = opened.where, opened.described
+            if not photos:
+                raise NoPhotos(f"{where} holds no photo that can be used", opened.way_out, tuple(left_out))
+        file.flush()
+    except BaseException:
         file.close()
-        raise NoPhotos(folder, tuple(left_out))
-    for one in left_out[:SAID]:
-        say(f"left out: {_said(one)}")
+        raise
+    for out in left_out[:SAID]:
+        say(f"left out: {out.name}: {out.reason}")
     if len(left_out) > SAID:
         say(f"left out: {len(left_out) - SAID} more; session.json names all")
     if len(photos) < count:
-        say(f"{len(photos)} of the {count} photos asked for are in {folder}")
-    return PhotoSet(tuple(photos), tuple(left_out), seed, file)
+        say(f"{len(photos)} of the {count} photos asked for are in {where}")
+    return PhotoSet(tuple(photos), tuple(left_out), seed, file, described)
+
+
+def _image(source: Source, one: Listed, heic: bool, first_with: dict[bytes, str], limits: PhotoLimits) -> Image.Image:
+    """The photo, ready to be written. Raises Unreadable with the reason."""
+    if one.suffix in HEIC and not heic:
+        raise Unreadable("HEIC needs a library: pip install llama-assets[heic]")
+    if one.suffix and one.suffix not in PLAIN | HEIC:
+        raise Unreadable(
+            f"{one.suffix} cannot be read; LLAMA_ASSETS_IMMICH_PHOTOS=previews asks for Immich's JPEG of it"
+        )
+    with source.open(one) as data:
+        try:
+            sha256 = hashlib.sha256()
+            while block := data.read(BLOCK_BYTES):
+                sha256.update(block)
+            data.seek(0)
+            twin = first_with.setdefault(sha256.digest(), one.name)
+            if twin == one.name:
+                return _upright(data, limits)
+        except Exception as error:  # decoders of damaged files raise anything; the reason is kept and shown
+            raise Unreadable(_reason(error)) from None
+    raise Unreadable(f"the same bytes as {twin}")
 
 
 def _draw(seed: int, name: str) -> bytes:
@@ -210,13 +193,13 @@ def _can_read_heic() -> bool:
     return False
 
 
-def _upright(data: bytes, limits: PhotoLimits) -> Image.Image:
+def _upright(data: IO[bytes], limits: PhotoLimits) -> Image.Image:
     """The photo as RGB, fitted, turned as its EXIF says."""
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is the one that counts
-        opened = Image.open(BytesIO(data))
+        opened = Image.open(data)
     with opened:
         if opened.width * opened.height > limits.pixels:
             raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels are more than {limits.pixels}")
@@ -250,7 +233,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "is not an image"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _said(one: LeftOut) -> str:
-    return f"{one.name}: {one.reason}"

@@ -7,7 +7,8 @@ and at the end. Seconds throughout; times are ISO 8601, UTC.
     incumbent ranking_key   question_name   max_tokens answer_timeout_seconds
     question {prompt, schema, ranking_key, structured_output, hash, prompt_hash, schema_hash}
     arms {model: {fingerprint, mmproj, engine {kind, build...}, canary {passed, reason...}, ended, ended_by, ...}}
-    photo_set {hash, seed, left_out [{name, reason}]}   photos [{name, sha256, width, height, thumb: "thumbs/1.jpg"}]
+    photo_set {hash, seed, source {kind: folder | immich, ...}, left_out [{name, reason}]}
+    photos [{name, sha256, width, height, thumb: "thumbs/1.jpg"; favourite, stars where the source knows of ratings}]
     blocks {count, seed, photos [n of each], order [[model...]...]}
     loads [{model, why, started_at, position, seconds, cold, warm_up_seconds, error}]
     contamination [{at, position, model, found}]   running_samples
@@ -35,7 +36,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from .photos import PhotoSet
+from .photos import Photo, PhotoSet
 from .plan import Plan
 from .question import Question
 
@@ -147,18 +148,15 @@ class Record:
     def begin(cls, folder: Path, comparison: Comparison, now: datetime) -> Record:
         """A new record, not yet written."""
         question = comparison.question
-        photos = [
-            {
-                "name": photo.name,
-                "sha256": photo.sha256,
-                "width": photo.width,
-                "height": photo.height,
-                "thumb": f"{THUMBS}/{n}.jpg",
-            }
-            for n, photo in enumerate(comparison.photos.photos, 1)
-        ]
+        photos = [_photo(photo, n) for n, photo in enumerate(comparison.photos.photos, 1)]
         hashes = {"hash": question.hash, "prompt_hash": question.prompt_hash, "schema_hash": question.schema_hash}
-        left_out = [{"name": one.name, "reason": one.reason} for one in comparison.photos.left_out]
+        chosen = comparison.photos
+        photo_set = {
+            "hash": chosen.hash,
+            "seed": chosen.seed,
+            "source": dict(chosen.source),
+            "left_out": [{"name": one.name, "reason": one.reason} for one in chosen.left_out],
+        }
         values: dict[str, Any] = {
             "session": folder.name,
             "id": folder.name,
@@ -173,7 +171,7 @@ class Record:
             "question_name": comparison.name,
             "question": question.to_json() | hashes,
             "arms": {arm.model: _arm(arm) for arm in comparison.arms},
-            "photo_set": {"hash": comparison.photos.hash, "seed": comparison.photos.seed, "left_out": left_out},
+            "photo_set": photo_set,
             "photos": photos,
             "blocks": comparison.plan.to_json(),
             "max_tokens": comparison.max_tokens,
@@ -221,6 +219,17 @@ class Record:
 def stamp(at: datetime) -> str:
     """ISO 8601 in UTC, to the millisecond."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _photo(photo: Photo, number: int) -> dict[str, Any]:
+    rating = photo.rating
+    return {
+        "name": photo.name,
+        "sha256": photo.sha256,
+        "width": photo.width,
+        "height": photo.height,
+        "thumb": f"{THUMBS}/{number}.jpg",
+    } | ({"favourite": rating.favourite, "stars": rating.stars} if rating is not None else {})
 
 
 def _arm(arm: Arm) -> dict[str, Any]:

@@ -23,11 +23,12 @@ STEP_NOTE = "llama-assets/step"
 
 @dataclass(frozen=True)
 class SecretKey:
-    """A value that only the pod sees: one key of a Secret in the tasks' namespace."""
+    """A value that only the pod sees: one key of a Secret in the tasks' namespace; None of `tasks` is every task."""
 
     secret: str
     key: str
     optional: bool = False
+    tasks: frozenset[TaskKind] | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _variables(task: Task, environment: Mapping[str, str], pods: TaskPods) -> li
             "valueFrom": {"secretKeyRef": {"name": where.secret, "key": where.key, "optional": where.optional}},
         }
         for name, where in pods.secrets.items()
-        if name not in plain
+        if name not in plain and (where.tasks is None or task.kind in where.tasks)
     ]
     # Kubernetes expands $(NAME) in a value; a doubled dollar is a dollar.
     return [{"name": name, "value": value.replace("$(", "$$(")} for name, value in plain.items()] + secret

@@ -1,13 +1,20 @@
 """Photos from a real folder: drawn by a seed, turned, shrunk, without EXIF; what cannot be used is named."""
 
 import random
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from llama_assets import catalog
 from llama_assets.bench.photos import NoPhotos, PhotoLimits, PhotoSet, prepare
+from llama_assets.bench.plan import mirrored_plan
+from llama_assets.bench.question import Question
+from llama_assets.bench.ratings import RatingsError
+from llama_assets.bench.record import Arm, Comparison, Record
 from llama_assets.demo.photos import draw_photos
 
 
@@ -193,3 +200,34 @@ def test_the_demo_draws_varied_photos_once(tmp_path: Path) -> None:
     with prepare(tmp_path, 36, 1, silent) as photos:
         shapes = {(photo.width, photo.height) for photo in photos.photos}
         assert shapes == {(320, 240), (240, 320)} and not photos.left_out
+
+
+def test_a_folder_may_bring_ratings_and_session_json_has_them(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg", "sub/c.jpg"):
+        picture(tmp_path / name, (40 + 10 * ord(name[0]), 30))
+    with prepare(tmp_path, 3, 1, silent) as photos:
+        assert photos.source == {"kind": "folder", "ratings": None} and not any(one.rating for one in photos.photos)
+        assert "favourite" not in written(photos)["photos"][0]
+    (tmp_path / "ratings.csv").write_text("photo,favourite,stars\na.jpg,true,5\nsub/c.jpg,,2\ngone.jpg,false,1\n")
+    said: list[str] = []
+    with prepare(tmp_path, 3, 1, said.append) as photos:
+        ratings = {one["name"]: (one["favourite"], one["stars"]) for one in written(photos)["photos"]}
+        assert ratings == {"a.jpg": (True, 5), "b.jpg": (None, None), "sub/c.jpg": (None, 2)}
+        assert written(photos)["photo_set"]["source"] == {"kind": "folder", "ratings": "ratings.csv"}
+    assert any("1 of its 3 photos are not in the folder: gone.jpg" in line for line in said)
+
+
+def test_ratings_that_cannot_be_read_are_an_error_before_anything_is_asked(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "ratings.csv").write_text("photo,favourite,stars\na.jpg,true,6\n")
+    with pytest.raises(RatingsError, match="6"):
+        prepare(tmp_path, 1, 1, silent)
+
+
+def written(photos: PhotoSet) -> dict[str, Any]:
+    """session.json of these photos, asked of one model."""
+    names = [photo.name for photo in photos.photos]
+    question = Question.load(catalog.load(None).benchmark.question)
+    plan = mirrored_plan(["m"], names, 2, 1)
+    comparison = Comparison((Arm("m", "f" * 64),), question, photos, plan, "c" * 64, 10, 1.0)
+    return Record.begin(Path("session"), comparison, datetime.now(UTC)).values
