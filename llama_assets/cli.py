@@ -87,6 +87,11 @@ def doctor(as_json: bool, offline: bool) -> None:
 )
 @click.option("--ranking-key", help="Field of the answer that ranks photos; with --question.")
 @click.option("--incumbent", help="The model others are compared with.")
+@click.option(
+    "--ratings",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV with photo, favourite, stars: what you think of the photos, instead of what the session says.",
+)
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
 @as_json
 def judge(
@@ -95,12 +100,14 @@ def judge(
     question: Path | None,
     ranking_key: str | None,
     incumbent: str | None,
+    ratings: Path | None,
     markdown: bool,
     as_json: bool,
 ) -> None:
     """Judge ROWS: a session folder, or Parquet, CSV or JSON lines files that together hold the arms."""
     from llama_assets import catalog
     from llama_assets.bench.question import Question
+    from llama_assets.bench.ratings import read_ratings
     from llama_assets.verdict import judge as judge_rows
     from llama_assets.verdict import render_markdown, render_text
 
@@ -112,6 +119,7 @@ def judge(
         incumbent=incumbent,
         catalog_incumbent=catalog.load(Settings.read().catalog).benchmark.incumbent,
         say=lambda line: click.echo(line, err=True),
+        ratings=read_ratings(ratings) if ratings else None,
     )
     if as_json:
         _print(found.to_json())

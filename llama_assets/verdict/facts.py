@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from llama_assets.bench.ratings import Rating
+
 
 class FactsError(ValueError):
     """session.json cannot be used."""
@@ -64,6 +66,7 @@ class ArmFacts:
 class Facts:
     """A session file. `arms` are in its order, `photos` the set's names in theirs, `thumbs` paths below its folder.
 
+    `ratings` is what a person thinks of them; a photo of which the file says neither favourite nor stars has none.
     `question` is the whole question as `bench.question.Question.to_json` writes it, if the file holds it. `watched`:
     somebody sampled who else used the engine. `unfinished`: the session says of itself that it has not ended.
     """
@@ -76,6 +79,7 @@ class Facts:
     arms: Mapping[str, ArmFacts]
     photos: tuple[str, ...]
     thumbs: Mapping[str, str]
+    ratings: Mapping[str, Rating]
     question: Mapping[str, Any] | None
     watched: bool
     unfinished: bool
@@ -123,6 +127,7 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
         arms=arms,
         photos=tuple(name for name, _ in photos),
         thumbs={name: thumb for name, thumb in photos if thumb},
+        ratings=_ratings(raw),
         question=_question(raw),
         watched=any(raw.get(key) for key in ("running_samples", "contamination", "contamination_samples")),
         unfinished="finished" in raw and raw["finished"] is None,
@@ -198,6 +203,22 @@ def _photos(raw: Mapping[str, Any]) -> list[tuple[str, str | None]]:
         name = _text(entry, "name", "photo") if isinstance(entry, Mapping) else str(entry)
         if name is not None:
             found.append((name, _text(entry, "thumb", "thumbnail") if isinstance(entry, Mapping) else None))
+    return found
+
+
+def _ratings(raw: Mapping[str, Any]) -> dict[str, Rating]:
+    """Never coerced: a favourite that is no boolean, and stars that are no integer of 1 to 5, are not known."""
+    found: dict[str, Rating] = {}
+    listed = raw.get("photos")
+    for entry in listed if isinstance(listed, list) else ():
+        name = _text(entry, "name", "photo") if isinstance(entry, Mapping) else None
+        if name is None:
+            continue
+        favourite, stars = entry.get("favourite"), entry.get("stars")
+        graded = isinstance(stars, int) and not isinstance(stars, bool) and 1 <= stars <= 5
+        rating = Rating(favourite if isinstance(favourite, bool) else None, stars if graded else None)
+        if rating != Rating():
+            found[name] = rating
     return found
 
 

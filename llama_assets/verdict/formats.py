@@ -81,6 +81,12 @@ def signed_points(difference: float) -> str:
     return f"{'+' if x >= 0 else MINUS}{abs(x):.1f}"
 
 
+def signed(difference: float) -> str:
+    """A difference of AUC: `+0.13`, `−0.05`; never a signed 0."""
+    x = f"{abs(difference):.2f}"
+    return x if x == "0.00" else f"{'+' if difference > 0 else MINUS}{x}"
+
+
 def level(share: float) -> str:
     """`95`, `97.5`, `98.33`."""
     return f"{100 * share:.4g}"

@@ -16,6 +16,7 @@ from .evidence import Evidence
 from .statistics import Word
 
 Metric = Literal["seconds", "valid_answers"]
+TruthName = Literal["favourites", "stars"]
 Effect = Literal["inconclusive", "no_recommendation", "interval_widened", "rows_left_out", "none"]
 EFFECTS: tuple[Effect, ...] = ("inconclusive", "no_recommendation", "interval_widened", "rows_left_out", "none")
 Code = Literal[
@@ -129,6 +130,60 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class TruthFigures:
+    """One arm's scores against what a person likes, over the photos that have both. Positives are favourites, or photos
+    of four stars or more.
+
+    `auc` is the chance that a positive has the higher score, `low` and `high` its interval at `level`. `hits` are
+    positives in the top N and `average_precision` is at N, each the mean over ties drawn by lot; `chance` and
+    `chance_average_precision` are what a blind order gives, `p` its chance of as many hits. `tau_b` is against stars.
+    """
+
+    n: int
+    positives: int
+    auc: float | None
+    low: float | None
+    high: float | None
+    level: float
+    average_precision: float | None
+    chance_average_precision: float | None
+    top_n: int
+    hits: float | None
+    chance: float | None
+    p: float | None
+    tau_b: float | None
+    tau_b_low: float | None
+    tau_b_high: float | None
+
+
+@dataclass(frozen=True)
+class TruthPair:
+    """A candidate's AUC minus the incumbent's on the same photos; the verdict is b's, and none below ten positives."""
+
+    a: str
+    b: str
+    truth: TruthName
+    n: int
+    positives: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    level: float
+    verdict: Literal["better", "worse", "inconclusive"] | None
+    note: str | None
+
+
+@dataclass(frozen=True)
+class Truths:
+    """Every arm against one truth. `photos` were rated so, `positives` of them favourites or of four stars and more."""
+
+    photos: int
+    positives: int
+    models: Mapping[str, TruthFigures]
+    pairs: tuple[TruthPair, ...]
+
+
+@dataclass(frozen=True)
 class Warned:
     """A flaw that the rows or the session show, what it did to the verdict, and what to do about it."""
 
@@ -202,6 +257,7 @@ class Judgement:
     incumbent: str
     recommendation: Recommendation | None
     session: SessionFigures
+    truth: Mapping[TruthName, Truths]
     evidence: Evidence = field(repr=False, compare=False)
 
     @property

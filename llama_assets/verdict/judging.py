@@ -4,21 +4,25 @@ Here: the order of these steps and the rule of the recommendation. It works on r
 carry is listed as not judged. Not here: the steps themselves.
 
 JudgingError
-'- NoSuchArm        --incumbent names a model that has no rows
+|- NoSuchArm        --incumbent names a model that has no rows
+'- NoRatedPhoto     --ratings names no photo that the rows hold
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
 from llama_assets.bench.question import Question
+from llama_assets.bench.ratings import Rating
 from llama_assets.bench.rows import NoRows, Row, incumbent_of, read_rows
 
 from .compare import described, lease, paired, ranking, seconds_pair, valid_pair
 from .evidence import Evidence, gather
 from .facts import Facts, read_facts
+from .formats import count
+from .ground_truth import truths
 from .judgement import Judgement, Metric, ModelFigures, Pair, Quiet, Recommendation, SessionFigures, Warned
 from .statistics import RULES, Rules
 from .unjudged import not_judged
@@ -45,6 +49,20 @@ class NoSuchArm(JudgingError):
         return f"no row of incumbent {self.incumbent!r}; the rows are of {', '.join(self.arms)}"
 
 
+class NoRatedPhoto(JudgingError):
+    """Ratings that were asked for name no photo of the rows."""
+
+    def __init__(self, rated: str, asked: str) -> None:
+        self.rated, self.asked = rated, asked
+        super().__init__(rated, asked)
+
+    def __str__(self) -> str:
+        return (
+            f"no photo that the rows hold is rated: ratings name {self.rated!r}, rows {self.asked!r}; "
+            "a photo's name there is its path below the folder of photos"
+        )
+
+
 def judge(
     paths: Path | Sequence[Path],
     session: Path | None = None,
@@ -52,19 +70,22 @@ def judge(
     incumbent: str | None = None,
     catalog_incumbent: str | None = None,
     say: Callable[[str], None] | None = None,
+    ratings: Mapping[str, Rating] | None = None,
 ) -> Judgement:
     """Judge a session folder, finished or not, or files that together hold the arms.
 
     `session` is the session.json of the rows; in a session folder its own is read. The incumbent is `incumbent`, else
     what the session file says, else `catalog_incumbent`, else the first arm; a candidate for a model that is an arm
     itself (`m@...`) is compared with that model, unless `incumbent` was asked for. The question is `question`, else the
-    one that the session file holds. `say` hears what reading the rows has to tell.
+    one that the session file holds; `ratings` by photo replace those of the session file. `say` hears what reading the
+    rows has to tell.
 
     Raises:
         bench.rows.RowsError: the files are not rows.
         bench.question.QuestionError: the session file's question is none.
         facts.NotASession: the session file cannot be read.
         NoSuchArm: `incumbent` has no rows.
+        NoRatedPhoto: `ratings` name photos, and none that the rows hold.
     """
     given = [paths] if isinstance(paths, Path) else list(paths)
     beside = [path / SESSION_FILE for path in given if (path / SESSION_FILE).is_file()]
@@ -75,7 +96,18 @@ def judge(
     rows = read_rows(given, question, say)
     if not rows:
         raise NoRows(given[0])
-    return judge_rows(rows, facts, question, incumbent, catalog_incumbent)
+    if ratings:
+        _known(ratings, rows, say)
+    return judge_rows(rows, facts, question, incumbent, catalog_incumbent, ratings=ratings)
+
+
+def _known(ratings: Mapping[str, Rating], rows: Sequence[Row], say: Callable[[str], None] | None) -> None:
+    asked = {row.photo for row in rows}
+    strangers = [photo for photo in ratings if photo not in asked]
+    if len(strangers) == len(ratings):
+        raise NoRatedPhoto(strangers[0], rows[0].photo)
+    if strangers and say:
+        say(f"{count(len(strangers))} of {count(len(ratings))} ratings are of photos that the rows do not hold")
 
 
 def judge_rows(
@@ -86,6 +118,7 @@ def judge_rows(
     catalog_incumbent: str | None = None,
     rules: Rules = RULES,
     thresholds: Thresholds = THRESHOLDS,
+    ratings: Mapping[str, Rating] | None = None,
 ) -> Judgement:
     """The same, of rows at hand. There must be at least one row."""
     evidence = gather(rows, facts, question)
@@ -113,6 +146,8 @@ def judge_rows(
         pairs.append(seconds_pair(one, len(series), moved, stopped, notes, rules))
         valid = valid_pair(evidence, one.a, one.b, len(series), rules)
         pairs += [valid] if valid else []
+    rated = ratings if ratings is not None else evidence.facts.ratings if evidence.facts else {}
+    truth = truths(evidence, rated, [(one.a, one.b) for one in series], rules)
     ranks = tuple(r for a, b in combinations(models, 2) if (r := ranking(evidence, a, b, rules)))
     return Judgement(
         models=models,
@@ -120,7 +155,7 @@ def judge_rows(
         ranking=ranks,
         warnings=warnings,
         quiet=tuple(x for x in found if isinstance(x, Quiet)),
-        not_judged=not_judged(evidence, pairs, ranks, warnings),
+        not_judged=not_judged(evidence, pairs, ranks, warnings, truth),
         incumbent=against,
         recommendation=recommended(models, pairs, warnings, against),
         session=SessionFigures(
@@ -130,6 +165,7 @@ def judge_rows(
             leverage=max((one.leverage for one in series if one.n), default=None),
             lease=held,
         ),
+        truth=truth,
         evidence=evidence,
     )
 

@@ -55,8 +55,10 @@ def render_text(j: Judgement, width: int = 80) -> str:
         lines.append(f"no warnings ({plural(len(j.quiet), 'check')})")
     what, why = recommendation_text(j)
     lines += ["", *_wrapped(f"{what} ({why})", width, "recommended  ", " " * 13)]
-    first = j.not_judged[0].question
-    asked = f"{plural(len(j.not_judged), 'question')}; first: {first[0].lower()}{first[1:]}"
+    asked = "no question is open"
+    if j.not_judged:
+        first = j.not_judged[0].question
+        asked = f"{plural(len(j.not_judged), 'question')}; first: {first[0].lower()}{first[1:]}"
     return "\n".join([*lines, *_wrapped(asked, width, "not judged   ", " " * 13)]) + "\n"
 
 

@@ -10,24 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from .evidence import Evidence
-from .formats import listed, plural, signed_points, span
-from .judgement import NotJudged, Pair, Ranking, Warned
+from .formats import listed, plural, signed, signed_points, span
+from .ground_truth import SIDES
+from .judgement import NotJudged, Pair, Ranking, TruthName, TruthPair, Truths, Warned
 
 TURNS = "arms that take turns, in four mirrored blocks or more"
 P95_PHOTOS = 400
 
 
 def not_judged(
-    evidence: Evidence, pairs: Sequence[Pair], ranking: Sequence[Ranking], warnings: Sequence[Warned]
+    evidence: Evidence,
+    pairs: Sequence[Pair],
+    ranking: Sequence[Ranking],
+    warnings: Sequence[Warned],
+    truth: Mapping[TruthName, Truths],
 ) -> tuple[NotJudged, ...]:
-    """Every open question. The first is always what rows can never say."""
+    """Every open question. The first is what rows alone can never say, unless a person's ratings said it."""
     forced = {w.model: w.code for w in warnings if w.effect == "inconclusive"}
     found = [
-        NotJudged(
-            "Which model scores photos better",
-            "no ratings or favourites of yours came with these photos; agreement between models is not quality",
-            "your own favourites or star ratings of these photos, at least 10 of them",
-        ),
+        *_better_scores(evidence, truth),
         *(_open_pair(pair, forced) for pair in pairs if pair.verdict == "inconclusive"),
         *_arms(evidence),
         *_order(evidence),
@@ -41,6 +42,37 @@ def not_judged(
         why = f"{plural(photos, 'photo')} give a 95th percentile that only describes; no verdict is read from it"
         found.append(NotJudged("The slow tail (p95)", why, f"{P95_PHOTOS} photos or more"))
     return tuple(found)
+
+
+def _better_scores(evidence: Evidence, truth: Mapping[TruthName, Truths]) -> Iterator[NotJudged]:
+    """Answered where a pair has a word, or where there is one arm and its figures; else why not."""
+    question = "Which model scores photos better"
+    if not truth:
+        yield NotJudged(
+            question,
+            "no ratings or favourites of yours came with these photos; agreement between models is not quality",
+            "your own favourites or star ratings of these photos, at least 10 of them",
+        )
+    elif not any(figures.n for one in truth.values() for figures in one.models.values()):
+        why = "you rated photos, but no arm has a score for one of them"
+        yield NotJudged(question, why, "answers that hold the ranking key, with `--question` or `--session`")
+    elif not any(pair.verdict for one in truth.values() for pair in one.pairs) and len(evidence.arms) > 1:
+        told = listed([f"{SIDES[name][0][1]}: {one.positives} of {one.photos} rated" for name, one in truth.items()])
+        yield NotJudged(
+            question, f"too few of either side ({told})", "at least 10 that you like, and 10 that you do not"
+        )
+    else:
+        opened = [pair for one in truth.values() for pair in one.pairs if pair.verdict == "inconclusive"]
+        yield from (_open_truth(pair) for pair in opened)
+
+
+def _open_truth(pair: TruthPair) -> NotJudged:
+    low, high = pair.low or 0.0, pair.high or 0.0
+    return NotJudged(
+        f"Whether {pair.b} scores photos better than {pair.a}, by your {pair.truth}",
+        f"the interval of the difference of AUC holds 0 ({signed(low)} to {signed(high)})",
+        "more rated photos: with 10 that you like, only a gap of 0.2 to 0.3 is found",
+    )
 
 
 def _open_pair(pair: Pair, forced: Mapping[str | None, str]) -> NotJudged:

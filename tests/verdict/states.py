@@ -8,6 +8,7 @@ from typing import Any
 
 from llama_assets.verdict import Judgement, judge
 
+from .rated import Person, write_rated
 from .sessions import Recipe, write, write_csv
 
 CROWDED = (0, 0, 0, 0.02, 0.03, 0.08, 0.12, 0.26, 0.49, 0)
@@ -27,13 +28,17 @@ STATES: dict[str, tuple[Recipe, dict[str, Any]]] = {
 
 
 def judgement(folder: Path, state: str) -> Judgement:
-    """A judged session in that state; `foreign` is a CSV of three columns without a session file."""
+    """A judged session in that state; `foreign` is a CSV of three columns without a session file, `rated` came
+    with favourites and stars."""
     if state == "foreign":
         recipe = Recipe(models=("an-incumbent-with-a-long-name", "b"), ratios=(1, 0.7))
         return judge([write_csv(folder / "old.csv", recipe, ["model", "photo", "seconds"])])
+    if state == "rated":
+        recipe = Recipe(ratios=(1, 0.95, 0.6))
+        return judge(write_rated(folder / "session", recipe, Person(favourites=20, follows={"incumbent": 0.1})))
     recipe, changed = STATES[state]
     return judge(write(folder / "session", recipe, **changed))
 
 
-ALL = (*STATES, "foreign")
+ALL = (*STATES, "foreign", "rated")
 Judged = Callable[[str], Judgement]
