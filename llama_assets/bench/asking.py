@@ -7,8 +7,9 @@ thinking off, nothing from the cache) is the engine's business.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,53 @@ class Running(Protocol):
         """`ready`, or what it is doing instead."""
 
 
+class Reading(Protocol):
+    """Memory of one card, whoever uses it."""
+
+    @property
+    def card(self) -> str:
+        """Its name, the same each time."""
+
+    @property
+    def used_mib(self) -> float:
+        """MiB in use."""
+
+    @property
+    def total_mib(self) -> float | None:
+        """MiB it has."""
+
+
+class Look(Protocol):
+    """What an engine shows of itself at one moment. `readings` are those made since the look before, maybe none."""
+
+    @property
+    def running(self) -> Sequence[Running]:
+        """What is loaded, or about to be."""
+
+    @property
+    def readings(self) -> Sequence[Reading]:
+        """Memory, oldest first; empty where the engine does not tell."""
+
+
 class About(Protocol):
     """A dataclass with what the engine says of itself; all of it goes to session.json."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+class Watch(Protocol):
+    """A second connection to an engine, used by another thread than asks."""
+
+    def look(self) -> Look:
+        """Now. Raises the engine's own error when it does not say."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """An engine that can be looked at while it answers."""
+
+    def watch(self) -> AbstractContextManager[Watch]:
+        """A connection for it."""
 
 
 class Engine(Protocol):

@@ -11,12 +11,17 @@ and at the end. Seconds throughout; times are ISO 8601, UTC.
     photos [{name, sha256, width, height, thumb: "thumbs/1.jpg"; favourite, stars where the source knows of ratings}]
     blocks {count, seed, photos [n of each], order [[model...]...]}
     loads [{model, why, started_at, position, seconds, cold, warm_up_seconds, error}]
-    contamination [{at, position, model, found}]   running_samples
+    contamination [{at, until, model, what, found, mib, why} | {at, position, model, found}]   running_samples
+    watch {looks, failed, every_seconds, foreign_mib}   memory {peak_mib {model: MiB}, total_mib, idle_mib}
+    stopped {by, why, at, position}
     leases [{token, started_at, seconds}]   lease_seconds   lease_efficiency   tenants
 
-`ended` of an arm is why it was ended early, else null; `ended_by` is load, canary, crashes or timeouts. `why` of a
-load: turn, crash, retry or unloaded (by others). `decided` of a candidate: action, word, reason, done.
-`position` is the row that came next. `lease_seconds` is null as long as one of the leases' seconds is not known.
+`contamination` is what was seen of others, `what`: model, load or memory; `watch` and `memory` are there where the
+engine could be looked at, `memory` where it says what the card holds. `stopped` is why the session was done before its
+plan, else null; `by` is narrow_enough or lease_minutes. `ended` of an arm is why it was ended early, else null;
+`ended_by` is load, canary, crashes or timeouts. `why` of a load: turn, crash, retry or unloaded (by others). `decided`
+of a candidate: action, word, reason, done. `position` is the row that came next. `lease_seconds` is null as long as one
+of the leases' seconds is not known.
 
 RecordError
 |- NotASession       the folder's session.json cannot be read
@@ -43,6 +48,7 @@ from .question import Question
 SESSION = "session.json"
 THUMBS = "thumbs"
 EndedBy = Literal["load", "canary", "crashes", "timeouts"]
+StoppedBy = Literal["narrow_enough", "lease_minutes"]
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,7 @@ class Record:
             "max_tokens": comparison.max_tokens,
             "answer_timeout_seconds": comparison.answer_timeout_s,
             "loads": [],
+            "stopped": None,
             "contamination": [],
             "running_samples": 0,
             "leases": [],
@@ -195,6 +202,11 @@ class Record:
     def finished(self) -> bool:
         """The session has ended and its rows are in Parquet."""
         return self.values.get("finished") is not None
+
+    @property
+    def stopped(self) -> bool:
+        """The session was done before its plan: what is left of it is not asked any more."""
+        return bool(self.values.get("stopped"))
 
     def arm(self, model: str) -> dict[str, Any]:
         """What is written of one arm; change it in place."""

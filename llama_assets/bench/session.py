@@ -12,19 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .asking import Engine
+from .asking import Engine, Watched
 from .record import SESSION, THUMBS, AnotherSession, Comparison, NotASession, Record, stamp
 from .rows import Row, RowWriter, read_rows, to_parquet
-from .turns import Clock, Holding, Never, Say, SessionLimits, Stop, Turns
+from .turns import Clock, Holding, Never, Say, SessionLimits, Stop, StopRule, Turns
+from .watching import Watcher, overlap
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a session stands. `halted` is why `run` stopped before the end: `stopped` or `lease lost`."""
+    """Where a session stands; nothing is left of one that was done before its plan.
+
+    `halted` is why `run` stopped before the end: `stopped` or `lease lost`.
+    """
 
     folder: Path
     rows: int
@@ -95,18 +100,30 @@ def run(
     stop: Stop | None = None,
     clock: Clock | None = None,
     limits: SessionLimits | None = None,
+    rule: StopRule | None = None,
 ) -> Outcome:
-    """Ask what is left to ask. Call it under the lease; KeyboardInterrupt leaves whole rows and a resumable session.
+    """Ask what is left to ask, or until `rule` says that it is enough.
+
+    Call it under the lease; KeyboardInterrupt leaves whole rows and a resumable session.
 
     Raises:
         NotASession, AnotherSession, RowsError: as `standing`.
         InUse: another process runs this session.
     """
     record = _continued(folder, comparison)
+    used, clock = limits or SessionLimits(), clock or Clock()
     with ExitStack() as stack:
         writers = {
             model: stack.enter_context(RowWriter(folder / f"rows-{model}.jsonl", say)) for model in comparison.plan.arms
         }
+        watcher = None
+        if isinstance(engine, Watched):
+            watcher = Watcher(stack.enter_context(engine.watch()).look, clock.now, say, used.watch)
+        before = sum(len(writer.rows) for writer in writers.values())
+        started = {"token": holding.token, "started_at": stamp(clock.now()), "seconds": None}
+        record.values["leases"].append(started)
+        record.values["lease_seconds"] = None
+        record.write()
         turns = Turns(
             comparison=comparison,
             record=record,
@@ -114,17 +131,21 @@ def run(
             holding=holding,
             say=say,
             stop=stop or Never(),
-            clock=clock or Clock(),
-            limits=limits or SessionLimits(),
+            clock=clock,
+            limits=used,
             writers=writers,
+            rule=rule or StopRule(),
+            watcher=watcher,
         )
-        before = sum(len(writer.rows) for writer in writers.values())
-        record.values["leases"].append({"token": holding.token, "started_at": turns.stamp(), "seconds": None})
-        record.values["lease_seconds"] = None
-        record.write()
+        if watcher:
+            watcher.start()
         try:
             halted = turns.everything()
         finally:
+            if watcher:
+                watcher.stop()
+                _note_watch(record, watcher)
+            turns.note_contamination()
             record.values["ended"] = turns.stamp()
             record.write()
         rows = [row for writer in writers.values() for row in writer.rows]
@@ -151,7 +172,7 @@ def finish(outcome: Outcome, lease_seconds: float | None, tenants: Any, say: Say
     if values["lease_seconds"]:
         values["lease_efficiency"] = round(busy_seconds(values, rows) / values["lease_seconds"], 4)
     if outcome.complete:
-        to_parquet(outcome.folder, rows)
+        to_parquet(outcome.folder, _marked(rows, values["contamination"]))
         values["finished"] = stamp((clock or Clock()).now())
     record.write()
     say(
@@ -159,6 +180,41 @@ def finish(outcome: Outcome, lease_seconds: float | None, tenants: Any, say: Say
         + ("finished" if outcome.complete else f"{outcome.left} left")
     )
     return outcome.complete
+
+
+def _note_watch(record: Record, watcher: Watcher) -> None:
+    """What looking on cost and showed; over several leases looks add up, and the larger memory stays."""
+    known = record.values.get("watch") or {"looks": 0, "failed": 0}
+    record.values["watch"] = {
+        "looks": known["looks"] + watcher.looks,
+        "failed": known["failed"] + watcher.failed,
+        "every_seconds": watcher.limits.every_s,
+        "foreign_mib": watcher.limits.foreign_mib,
+    }
+    if memory := watcher.memory():
+        before = record.values.get("memory") or {"peak_mib": {}, "idle_mib": None}
+        peaks = before["peak_mib"]
+        peaks |= {model: max(mib, peaks.get(model, 0.0)) for model, mib in memory["peak_mib"].items()}
+        idle = memory["idle_mib"] if memory["idle_mib"] is not None else before["idle_mib"]
+        record.values["memory"] = memory | {"peak_mib": peaks, "idle_mib": idle}
+
+
+def _marked(rows: list[Row], seen: list[dict[str, Any]]) -> list[Row]:
+    """The rows, with a mark also where a disturbance was only understood after they were on disk."""
+    spans = [(_time(one["at"]), _time(one["until"]), one["why"]) for one in seen if one.get("until")]
+    return [_mark(row, spans) if spans else row for row in rows]
+
+
+def _mark(row: Row, spans: list[tuple[datetime, datetime, str]]) -> Row:
+    if row.marked is not None or row.started_at is None:
+        return row
+    ended = row.started_at + timedelta(seconds=row.seconds or 0.0)
+    why = [why for begin, end, why in spans if overlap(row.started_at, ended, begin, end)]
+    return replace(row, marked="; ".join(dict.fromkeys(why))) if why else row
+
+
+def _time(written: str) -> datetime:
+    return datetime.fromisoformat(written)
 
 
 def busy_seconds(values: dict[str, Any], rows: list[Row]) -> float:
@@ -213,4 +269,5 @@ def _standing(
     asked = {(row.model, row.photo) for row in rows}
     ended = record.ended()
     wanted = {(turn.model, ask.photo) for turn in comparison.plan.turns for ask in turn.asks if turn.model not in ended}
-    return Outcome(folder, len(rows), len(wanted - asked), asked_now, halted, ended)
+    left = 0 if record.stopped else len(wanted - asked)
+    return Outcome(folder, len(rows), left, asked_now, halted, ended)

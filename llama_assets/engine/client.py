@@ -9,10 +9,12 @@ llama-swap: https://github.com/mostlygeek/llama-swap; the router: tools/server/R
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Literal
@@ -42,6 +44,23 @@ class Running:
 
     model: str
     state: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Memory of one card in MiB, whoever uses it. `card` is its UUID, or its number where it has none."""
+
+    card: str
+    used_mib: float
+    total_mib: float | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """An engine at one moment. `readings` are those made since the look before."""
+
+    running: tuple[Running, ...]
+    readings: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,7 @@ class SwapClient:
         self.image = image
         self.address = address.rstrip("/")
         self.limits = limits or EngineLimits()
+        self._api_key = api_key
         self._http = connection(self.limits, api_key)
         self._asked_for: str | None = None
 
@@ -172,6 +192,29 @@ class SwapClient:
             said = [(one.get("meta") or {}).get("llamaswap") or {} for one in listed if one["id"] == model]
             fingerprint = said[0].get("fingerprint") if said else None
         return replace(described(self.kind, version, props, fingerprint), image=self.image)
+
+    @contextmanager
+    def watch(self) -> Iterator[Watch]:
+        """Another connection to the same engine, for a thread that looks on while this one asks."""
+        with SwapClient(self.address, self._api_key, self.limits, self.image) as other:
+            yield Watch(other)
+
+    def performance(self, after: str | None) -> tuple[list[dict[str, Any]], str | None]:
+        """What llama-swap measured of the cards later than `after`, oldest first, and the time of the newest.
+
+        It measures every 5 s and keeps an hour (`internal/perf`, v250); empty where it has no tool to measure with,
+        where that is switched off, and of other engines.
+
+        Raises:
+            Unreachable: the engine does not answer.
+        """
+        if self.kind != "llama-swap":
+            return [], after
+        question = f"?{httpx.QueryParams(after=after)}" if after else ""
+        found = _object(self._call("GET", f"/api/performance{question}"))
+        cards, machine = found.get("gpu_stats") or [], found.get("sys_stats") or []  # both, or an hour comes each time
+        newest = max((one["timestamp"] for one in (*cards, *machine)), key=_moment, default=after)
+        return [one for one in cards if "mem_used_mb" in one], newest
 
     def metrics(self, model: str) -> dict[str, float]:
         """What `model`'s server has counted since it was started, by llama.cpp's names without their prefix.
@@ -304,6 +347,33 @@ class SwapClient:
         if must and not answer.is_success:
             raise Unreachable(self.address + path, ": ".join(reason(answer)))
         return answer
+
+
+class Watch:
+    """Looks at an engine, again and again. The first look brings only the newest readings, of up to 5 s before."""
+
+    def __init__(self, client: SwapClient) -> None:
+        self._client = client
+        self._newest: str | None = None
+
+    def look(self) -> Look:
+        """Now. Raises Unreachable."""
+        running = tuple(self._client.running())
+        first = self._newest is None
+        stats, self._newest = self._client.performance(self._newest)
+        readings = [Reading(_card(one), float(one["mem_used_mb"]), one.get("mem_total_mb")) for one in stats]
+        if first:
+            readings = list({one.card: one for one in readings}.values())
+        return Look(running, tuple(readings))
+
+
+def _card(stat: Mapping[str, Any]) -> str:
+    return str(stat.get("uuid") or stat.get("id"))
+
+
+def _moment(stamp: str) -> datetime:
+    """Go writes nanoseconds, Python reads microseconds."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", stamp))
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:
