@@ -20,8 +20,9 @@ from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected
 GROUP = "gguf"
 POOL = "download"
 UPDATED = "updated"
+SHA256 = "sha256"
 CHECKS = {
-    "sha256": "Every byte of the current files, hashed again, gives the sha256 that the Hub named.",
+    SHA256: "Every byte of the current files, hashed again, gives the sha256 that the Hub named.",
     "header": "The GGUF headers are whole, every tensor lies inside its file, and the context fits the model.",
     "projector": "The vision projector is one, and its width is the model's.",
 }

@@ -1,6 +1,6 @@
 """When an asset is asked for without a person: its condition, and the one sensor that evaluates them all.
 
-    gguf/<m>        the Hub has other bytes than the store
+    gguf/<m>        the Hub has other bytes than the store, or a byte of the store's is another than it was
     llama_swap      a model has other verified files, or the engine is another
     gpu_lease       a benchmark is due, so its plan is in the same run
     benchmark/<m>   other verified files, another question or engine, or the weekly tick, or the time has come that
@@ -230,6 +230,50 @@ async def _verified(context: Context, key: dg.AssetKey, since: float) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class TurnedRed(dg.AutomationCondition[dg.AssetKey]):
+    """True when a check of the asset turns red, until the asset was asked for; again only once it was green.
+
+    Making the asset is what mends it. Where that fails, `OutOfDate` asks again, as for any run that failed.
+    """
+
+    check: dg.AssetCheckKey
+    label: str = "turned red"
+
+    @property
+    def name(self) -> str:
+        """How it is stored."""
+        return "turned_red"
+
+    @property
+    def description(self) -> str:
+        """What a person reads."""
+        return f"check {self.check.name} is red, and nothing was asked for since it was green"
+
+    def get_label(self) -> str:
+        """What a person reads in the tree."""
+        return self.label
+
+    def get_node_unique_id(self, *, parent_unique_id: Any, index: Any, target_key: Any) -> str:  # noqa: ARG002
+        """As `OutOfDate`."""
+        return f"{self.name}/{self.check.to_user_string()}"
+
+    async def evaluate(self, context: Context) -> Result:  # type: ignore[override]
+        """Remembers whether it was red at the last look, and whether that was asked for."""
+        memory = json.loads(context.cursor) if context.cursor else {"red": False, "asked": False}
+        asked = context.get_previous_requested_subset(context.key)
+        if memory["red"] and asked is not None and not asked.is_empty:
+            memory["asked"] = True
+        record = await AssetCheckExecutionRecord.gen(context.asset_graph_view, self.check)
+        if record is not None and record.status == Status.FAILED:
+            memory["red"] = True
+        elif record is not None and record.status == Status.SUCCEEDED:  # a run that only plans it says nothing yet
+            memory = {"red": False, "asked": False}
+        due = memory["red"] and not memory["asked"]
+        subset = context.candidate_subset if due else context.get_empty_subset()
+        return dg.AutomationResult(context, subset, cursor=json.dumps(memory))
+
+
 async def _running(context: Context) -> bool:
     view, key = context.asset_graph_view, context.key
     whole = view.get_full_subset(key=key)
@@ -365,7 +409,8 @@ def _files(model: str, rules: Rules) -> AssetCondition:
         (huggingface.key(model),), rules, Again("%F %H", 24), needs_no_card=True,
         red=dg.AssetCheckKey(gguf.key(model), gguf.UPDATED), label="the Hub has other bytes",
     )  # fmt: skip
-    return other & ~Condition.in_progress()
+    damaged = TurnedRed(dg.AssetCheckKey(gguf.key(model), gguf.SHA256), label="a byte on disk is another")
+    return (other | damaged) & ~Condition.in_progress()
 
 
 def _serving(catalog: Catalog, rules: Rules) -> AssetCondition:

@@ -145,7 +145,8 @@ TABLE = [
     Row("A is fetched, checks passed", nothing, {"llama_swap", *benchmark(A)}),
     Row("that run has ended", nothing, set()),
     Row("A has a new revision, damaged on disk", lambda w: (w.report("3", A), damage(w, A)), {f"gguf/{A}"}),
-    Row("A is fetched, sha256 failed", nothing, set()),
+    Row("A is fetched, sha256 failed", nothing, {f"gguf/{A}"}),
+    Row("A is fetched again, sha256 failed again", nothing, set()),
     Row("B has a new revision", lambda w: w.report("3", B), {f"gguf/{B}"}),
     Row("B is fetched, checks passed", nothing, {"llama_swap", *benchmark(B)}),
     Row("A is mended, checks passed", lambda w: (damage(w), w.run(f"gguf/{A}")), benchmark(A)),  # B's run has served it
