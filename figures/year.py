@@ -1,12 +1,15 @@
 """One simulated year of leaving it alone: what automation downloaded, measured, promoted, and what it cost the tenants.
 
 A change upstream each fortnight, of any kind; the hub down one day in ten; the Hub and the conditions are looked at
-every three hours. What is played and what is real stands in `simulation.py`. The numbers that matter are promises: no
-lease in quiet hours, no day over its minutes, the ledger on disk equal to what the tenants saw.
+every three hours. Once each it has what needs a person: a gated repo, a flipped bit, files that the engine cannot load
+any more, a tenant that is not restored; a webhook on loopback is told. What is played and what is real stands in
+`simulation.py`. The numbers that matter are promises: no lease in quiet hours, no day over its minutes, the ledger on
+disk equal to what the tenants saw, nothing told twice.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
@@ -20,11 +23,14 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import time_machine
+from pydantic import SecretStr
 
 from figures.measuring import Goal, How, line
 from figures.simulation import PlayedClock, PlayedPlatform, platform
+from figures.told import Told
 from llama_assets import catalog as catalogs
-from llama_assets.automation.conditions import conditions
+from llama_assets.assets.gpu import GPU_LEASE, RESTORED
+from llama_assets.automation.conditions import RUN_TAGS, conditions
 from llama_assets.catalog import Catalog
 from llama_assets.definitions import build_defs
 from llama_assets.demo.hub import LoopbackHub
@@ -36,6 +42,7 @@ from llama_assets.tasks.permission import LEDGER
 
 BEGIN = datetime(2027, 1, 1, tzinfo=UTC)
 DAYS, QUICK_DAYS = 365, 2
+DAYS_OF_IT = "FIGURE_DAYS"  # fewer, to see that it goes on; the line says how many
 STEP = timedelta(hours=3)
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 AUTOMATION = {
@@ -81,6 +88,48 @@ class Year:
                 morning = BEGIN + timedelta(days=day)
                 self.due += [(morning, self.hub_goes), (morning + timedelta(days=1) - STEP / 2, self.hub.start)]
         self.due.sort(key=lambda each: each[0])
+
+    def trouble(self, dagster: Dagster) -> None:
+        """Put into the calendar what needs a person, one of each kind; the person comes weeks later, if at all."""
+        first, second, third = (model for model in self.catalog.models)
+        happens: list[tuple[float, Callable[[], None]]] = [
+            (4, lambda: self.happens(second.repo, "gated for a week", 1.0)),
+            (8, lambda: self.flip_a_bit(first.id)),
+            (9, lambda: self.cannot_be_loaded(third.id)),
+            (12, lambda: dagster.tenant(False, "immich/immich-machine-learning stays at 0: nobody has the card")),
+            (12.5, lambda: dagster.tenant(True, "free")),
+            (60, lambda: self.is_released(third.id)),
+        ]
+        self.due += [(BEGIN + timedelta(days=day), what) for day, what in happens]
+        self.due.sort(key=lambda each: each[0])
+
+    def flip_a_bit(self, model: str) -> None:
+        """Of what is current, on disk; the monthly look finds it."""
+        published = self.played.store().current(model)
+        assert published is not None
+        with published.model_file.resolve().open("r+b") as file:
+            file.seek(-1, 2)
+            last = file.read(1)[0]
+            file.seek(-1, 2)
+            file.write(bytes([last ^ 1]))
+        self.counts["bits flipped"] += 1
+
+    def cannot_be_loaded(self, model: str) -> None:
+        """The engine loads its current files no more."""
+        published = self.played.store().current(model)
+        assert published is not None
+        self.played.pace[published.fingerprint] = None
+        self.counts["models that cannot be loaded any more"] += 1
+
+    def is_released(self, model: str) -> None:
+        """A person mended what kept the engine from it, and says so."""
+        store = self.played.store()
+        published, trials = store.current(model), store.trials(model)
+        assert published is not None
+        self.played.pace[published.fingerprint] = 1.0
+        self.counts["failed loads that a person had forgotten"] += sum(
+            len(trials.forget("loads", name)) for name in list(trials.all("loads"))
+        )
 
     def hub_goes(self) -> None:
         """For a day."""
@@ -142,8 +191,14 @@ class Dagster:
         self.evaluations = 0
 
     def tick(self) -> None:
-        """All of one look: the revisions, then conditions until nothing more is asked for."""
+        """All of one look: the revisions, then what is asked for, then what is told."""
         self.sensor("huggingface_revisions")
+        self.conditions()
+        for name in ("tell_of_red_checks", "tell_of_failed_runs"):
+            self.sensor(name)
+
+    def conditions(self) -> None:
+        """Until nothing more is asked for."""
         for _ in range(12):
             found = dg.evaluate_automation_conditions(
                 self.defs, self.instance, self.targets, evaluation_time=self.year.clock.now(), cursor=self.cursor
@@ -156,6 +211,12 @@ class Dagster:
             self.run(asked)
             self.year.clock.move(30)
         self.year.counts["ticks that did not come to rest"] += 1
+
+    def tenant(self, good: bool, says: str) -> None:
+        """As the sensor of a cluster reports it; here no cluster is."""
+        severity = dg.AssetCheckSeverity.ERROR
+        found = dg.AssetCheckEvaluation(GPU_LEASE, RESTORED.name, good, {}, severity=severity, description=says)
+        self.instance.report_runless_asset_event(found)
 
     def sensor(self, name: str) -> None:
         """One tick of a sensor."""
@@ -174,12 +235,11 @@ class Dagster:
         if keys:
             checks |= dg.AssetSelection.checks_for_assets(*keys).resolve_checks(self.graph)
         subset = self.job.get_subset(asset_selection=keys, asset_check_selection=checks)
-        done = subset.execute_in_process(
-            instance=self.instance, raise_on_error=False, tags={"llama-assets/automatic": "true"}, run_config=SILENT
-        )
+        done = subset.execute_in_process(instance=self.instance, raise_on_error=False, tags=RUN_TAGS, run_config=SILENT)
         counts = self.year.counts
         counts["runs"] += 1
         counts["failed runs"] += not done.success
+        counts["postponed runs"] += any(event.is_asset_observation for event in done.all_events)
         for event in done.all_events:
             if event.is_step_materialization and event.asset_key:
                 counts[f"materialized {event.asset_key.path[0]}"] += 1
@@ -194,24 +254,28 @@ class Dagster:
 
 def measure(how: How) -> Iterator[dict[str, Any]]:
     """One year, or three weeks of it."""
-    days = QUICK_DAYS if how.quick else DAYS
+    days = QUICK_DAYS if how.quick else int(os.environ.get(DAYS_OF_IT, DAYS))
     began = time.perf_counter()
     with (
         tempfile.TemporaryDirectory() as folder,
         LoopbackHub() as hub,
+        Told() as told,
         time_machine.travel(BEGIN, tick=False) as traveller,
     ):
-        year, dagster = _world(Path(folder), hub, PlayedClock(traveller), how)
+        year, dagster = _world(Path(folder), hub, told.url, PlayedClock(traveller), how)
         year.plan(days, random.Random(27))
+        year.trouble(dagster)
         while (now := year.clock.now()) < BEGIN + timedelta(days=days):
             while year.due and year.due[0][0] <= now:
                 year.due.pop(0)[1]()
             dagster.tick()
             traveller.move_to(max(year.clock.now(), now + STEP))
-        yield _line(how, year, dagster, days, time.perf_counter() - began)
+        dagster.sensor("tell_of_red_checks")
+        alerts = {"alerts": told.by_kind(), "told_twice": told.repeated()}
+        yield _line(how, year, dagster, days, time.perf_counter() - began, alerts)
 
 
-def _world(folder: Path, hub: LoopbackHub, clock: PlayedClock, how: How) -> tuple[Year, Dagster]:
+def _world(folder: Path, hub: LoopbackHub, webhook: str, clock: PlayedClock, how: How) -> tuple[Year, Dagster]:
     packaged = catalogs.load()
     catalog = packaged.model_copy(
         update={
@@ -221,8 +285,9 @@ def _world(folder: Path, hub: LoopbackHub, clock: PlayedClock, how: How) -> tupl
     )
     draw_photos(folder / "photos", 40)
     settings = Settings(
-        store=folder / "store", results=folder / "results", photos=folder / "photos", hf_endpoint=hub.url
-    )
+        store=folder / "store", results=folder / "results", photos=folder / "photos", hf_endpoint=hub.url,
+        alert_url=SecretStr(webhook),
+    )  # fmt: skip
     played, _ = platform(settings, clock)
     year = Year(catalog, hub, played, clock, folder / "cache", how.say)
     for repo in REPOS:
@@ -230,7 +295,7 @@ def _world(folder: Path, hub: LoopbackHub, clock: PlayedClock, how: How) -> tupl
     return year, Dagster(year)
 
 
-def _line(how: How, year: Year, dagster: Dagster, days: int, seconds: float) -> dict[str, Any]:
+def _line(how: How, year: Year, dagster: Dagster, days: int, seconds: float, alerts: dict[str, Any]) -> dict[str, Any]:
     """What became of it, the promises last."""
     zone = ZoneInfo(AUTOMATION["time_zone"])  # type: ignore[arg-type]
     uses = Ledger(year.played.results / LEDGER).uses()
@@ -267,4 +332,5 @@ def _line(how: How, year: Year, dagster: Dagster, days: int, seconds: float) -> 
         ledger_less_than_seen_s=round(real - written, 1),
         refused_fingerprints=sum(len(store.refused(model.id)) for model in year.catalog.models),
         counts=dict(sorted(year.counts.items())),
+        **alerts,
     )
