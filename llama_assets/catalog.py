@@ -30,6 +30,7 @@ from pydantic import (
 PACKAGED = Path(__file__).with_name("models.yaml")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # 200 models take 0.02 s with libyaml, 0.25 s without
 Count = Annotated[int, Field(strict=True)]  # `yes` is not 1
+REPO = r"^[\w.-]+/[\w.-]+$"
 NAME = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"  # a Kubernetes label value, a URL segment and a folder name at once
 
 
@@ -67,21 +68,38 @@ class Entry(BaseModel):
 class Tried(Entry):
     """What a candidate is served with instead; what is not named is the model's own."""
 
+    repo: str | None = Field(None, pattern=REPO, description="owner/name on the Hub")
+    revision: str | None = Field(None, min_length=1, description="branch, tag or commit to follow")
+    quant: str | None = Field(None, description="quantization as a whole token of the file name, e.g. Q8_0")
+    file: str | None = Field(None, pattern=r"\.gguf$", description="exact file name in the repo")
+    mmproj: str | None = Field(None, description="precision of the vision projector, e.g. BF16")
+    mmproj_file: str | None = Field(None, pattern=r"\.gguf$", description="exact projector file name")
     arguments: tuple[str, ...] | None = Field(None, description="all llama-server arguments, not only the other ones")
     context: Count | None = Field(None, ge=256, le=1 << 20, description="tokens of context")
 
     @model_validator(mode="after")
     def _differs(self) -> Tried:
-        if self.arguments is None and self.context is None:
-            raise ValueError("name what a candidate is served with: `arguments`, `context` or both")
+        if not self.model_dump(exclude_none=True):
+            raise ValueError(
+                "name what a candidate is served with: files (`quant` or `file`, `mmproj` or `mmproj_file`, "
+                "`revision`, `repo`), `arguments` or `context`"
+            )
+        for one, other in (("quant", "file"), ("mmproj", "mmproj_file")):
+            if None not in (getattr(self, one), getattr(self, other)):
+                raise ValueError(f"name only one of `{one}` and `{other}`")
         return self
+
+    @property
+    def files(self) -> dict[str, str]:
+        """What it names of files; empty where it is tried with the model's own."""
+        return self.model_dump(exclude_none=True, exclude={"arguments", "context"})
 
 
 class Model(Entry):
     """One catalog entry. One of `quant` and `file` names the model, one of `mmproj` and `mmproj_file` its projector."""
 
     id: str = Field(pattern=NAME, max_length=63, description="lower-case letters, digits, dots and dashes")
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name on the Hub")
+    repo: str = Field(pattern=REPO, description="owner/name on the Hub")
     revision: str = Field("main", min_length=1, description="branch, tag or commit to follow")
     quant: str | None = Field(None, description="quantization as a whole token of the file name, e.g. Q4_K_M")
     file: str | None = Field(None, pattern=r"\.gguf$", description="exact file name in the repo; wins over quant")
@@ -91,7 +109,9 @@ class Model(Entry):
     arguments: tuple[str, ...] = Field((), description="further llama-server arguments")
     aliases: tuple[str, ...] = Field((), description="other names that answer as this model")
     candidate: Tried | None = Field(
-        None, description="other `arguments` or `context`, measured beside the model's own in every benchmark of it"
+        None,
+        description="other files (`quant`, `file`, `mmproj`, `mmproj_file`, `revision`, `repo`), `arguments` or "
+        "`context`, measured beside the model's own",
     )
 
     @model_validator(mode="after")
@@ -100,7 +120,17 @@ class Model(Entry):
             raise ValueError("name the model file by exactly one of `quant` and `file`")
         if (self.mmproj is None) == (self.mmproj_file is None):
             raise ValueError("name the vision projector by exactly one of `mmproj` and `mmproj_file`")
+        if self.candidate is not None and self.as_tried() == self.model_copy(update={"candidate": None}):
+            raise ValueError("`candidate` names what the model has already; take it out")
         return self
+
+    def as_tried(self) -> Model:
+        """The same model with what its candidate names in the place of its own; the same where it has none."""
+        said = self.candidate.model_dump(exclude_none=True) if self.candidate else {}
+        for one, other in (("quant", "file"), ("mmproj", "mmproj_file")):
+            if one in said or other in said:
+                said = {one: None, other: None, **said}
+        return self.model_copy(update={**said, "candidate": None})
 
 
 # By tag: what there is when somebody tries this for the first time. Whoever shows an image says whether it is pinned.
@@ -228,6 +258,16 @@ class Benchmark(Entry):
     max_tokens: Count = Field(400, ge=16, description="where an answer is cut")
     answer_timeout_seconds: Count = Field(120, ge=1, description="when a request is given up")
     incumbent: str | None = Field(None, description="the model others are compared with; the first if not set")
+    stop_when_interval_percent: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="a session ends once every candidate's typical seconds are known to this many percent on both "
+        "sides: asked after each even number of blocks, from 50 photos on. Then `photos` is the most it may take",
+    )
+    lease_minutes: Count | None = Field(
+        None, ge=1, description="leased minutes after which a session ends with the answers it has, and is judged"
+    )
 
     @property
     def questions(self) -> dict[str, QuestionFiles]:

@@ -77,6 +77,8 @@ def _asset(model: Model, promotion: Literal["at_once", "on_verdict"], platform: 
         if found.update_error is None and found.revision:
             followed = found.followed
             huggingface.report_revision(context, model, found.revision, followed.fingerprint, followed.bytes)
+        if found.tried_error:
+            context.log.warning(f"the candidate that the catalog names is not to be had: {found.tried_error}")
         return dg.MaterializeResult(
             # A candidate is news for what lies downstream: its benchmark decides which of the two is served.
             data_version=dg.DataVersion(found.followed.fingerprint),
@@ -95,6 +97,8 @@ def _metadata(found: Downloaded) -> dict[str, dg.MetadataValue]:
     known = {
         "revision": dg.MetadataValue.text(found.revision) if found.revision else None,
         "candidate": dg.MetadataValue.text(found.candidate.fingerprint) if found.candidate else None,
+        "tried": dg.MetadataValue.text(found.tried.fingerprint) if found.tried else None,
+        "tried_error": dg.MetadataValue.text(found.tried_error) if found.tried_error else None,
         "architecture": dg.MetadataValue.text(found.current.architecture) if found.current.architecture else None,
         "context_length": dg.MetadataValue.int(found.current.context_length) if found.current.context_length else None,
     }
@@ -122,6 +126,8 @@ def _updated(model: Model, found: Downloaded) -> dg.AssetCheckResult:
 def _waiting(found: Downloaded) -> str:
     if found.candidate is None:
         return ""
+    if found.held_back:
+        return f"; {found.candidate.fingerprint[:12]} is not promoted: {found.held_back}"
     names = found.candidate.fingerprint[:12], found.current.fingerprint[:12]
     return "; {} is a candidate and waits for its verdict, {} is served meanwhile".format(*names)
 

@@ -205,6 +205,19 @@ class Store:
         """What was tried of the model's sets and settled nothing. Raises StoreError for a name that is no model's."""
         return Trials(self._sets.path(model, "any").parent, self._sets.locked)
 
+    def tried(self, model: str) -> dict[str, str]:
+        """Fingerprint -> what the catalog's candidate named it by; empty words for what it named once, and no more.
+
+        None of them is the followed revision's, so none is a `candidate`; the one that has words stays, unless refused.
+        """
+        return self._lists.read("tried", model)
+
+    def note_tried(self, model: str, listed: Mapping[str, str]) -> None:
+        """These and no others were named by the catalog's candidate. Raises Busy, Unusable."""
+        if dict(listed) != self.tried(model):
+            with self._sets.locked():
+                self._lists.replace("tried", model, dict(listed))
+
     def pin(self, model: str, fingerprint: str, why: str = "") -> None:
         """Keep a published set, whatever becomes of it, until `unpin`. Raises NotPublished, Damaged, Busy, Unusable."""
         with self._sets.locked():
@@ -221,7 +234,11 @@ class Store:
         return self._lists.read("pinned", model)
 
     def standing(self, model: str, in_use: Mapping[str, str] = MappingProxyType({})) -> dict[str, tuple[str, ...]]:
-        """Fingerprint -> why it stays: current, previous, the way back, candidate, pinned, in use. Raises Damaged."""
+        """Fingerprint -> why it stays: current, previous, the way back, candidate, tried, pinned, in use.
+
+        Raises:
+            Damaged
+        """
         return self._garbage.standing(model, in_use)
 
     def verify(self, model: str, tick: Callable[[int], None] = lambda _: None) -> list[Fault]:

@@ -4,9 +4,9 @@ Here: a plan that says what, why and how many bytes, and its execution. Not here
 engine's fingerprints are handed in.
 
 Kept whatever is asked: each model's current and previous set, the one that a rollback would serve, the newest set
-published after current (a candidate that waits for its verdict), sets that a person pinned, sets in use, blobs of a
-kept set, blobs that a process is writing, and parts and unpublished blobs younger than `abandoned_s`, from which an
-interrupted download goes on.
+published after current (a candidate that waits for its verdict), the set that the catalog's candidate names and nobody
+refused, sets that a person pinned, sets in use, blobs of a kept set, blobs that a process is writing, and parts and
+unpublished blobs younger than `abandoned_s`, from which an interrupted download goes on.
 """
 
 from __future__ import annotations
@@ -88,6 +88,10 @@ class Garbage:
         for name, reason in ((now, "current"), (before, "previous"), (back, "the way back"), (newest, "candidate")):
             if name and not (reason == "the way back" and name == before):
                 why.setdefault(name, []).append(reason)
+        refused = self._current.refused(model)
+        for name, what in self._lists.read("tried", model).items():
+            if what and name not in refused:
+                why.setdefault(name, []).append("tried")
         for name, wish in self._lists.read("pinned", model).items():
             why.setdefault(name, []).append(f"pinned ({wish})" if wish else "pinned")
         for name, by in in_use.items():
@@ -134,11 +138,15 @@ class Garbage:
         return Plan(tuple(remove), tuple(keep), in_use)
 
     def _candidate(self, model: str) -> str | None:
-        """The newest set that is newer than current and not refused; none if that one was current since it is here."""
-        refused, current = self._current.refused(model), self._current.current(model)
+        """The newest set that is newer than current and not refused; none if that one was current since it is here.
+
+        What the catalog tries beside it is no news of the followed revision.
+        """
+        aside = {*self._current.refused(model), *self._lists.read("tried", model)}
+        current = self._current.current(model)
         replaced = self._current.replaced_at(model)
         since = current.published_at if current else 0.0
-        newer = (self._sets.load(model, name) for name in self._sets.names(model) if name not in refused)
+        newer = (self._sets.load(model, name) for name in self._sets.names(model) if name not in aside)
         candidates = [published for published in newer if published.published_at > since]
         newest = max(candidates, key=lambda published: published.published_at, default=None)
         if newest is None or newest.published_at <= replaced.get(newest.fingerprint, 0.0):

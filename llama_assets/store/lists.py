@@ -1,5 +1,6 @@
-"""Two lists beside each model's sets, a line each with the reason: `refused`, what is never promoted without a person,
-and `pinned`, what a person wants kept. A line is `<fingerprint> <why>`.
+"""Three lists beside each model's sets, a line each with the reason: `refused`, what is never promoted without a
+person, `pinned`, what a person wants kept, and `tried`, what the catalog's `candidate` named: its line says what that
+is, and nothing once the catalog names it no more. A line is `<fingerprint> <why>`.
 
 Here: reading and writing them. Not here: obeying them (`promote`, `gc`). Whoever writes holds the store's lock.
 """
@@ -8,10 +9,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from llama_assets.store.folders import make_folder
+from llama_assets.store.folders import make_folder, sync_folder
 from llama_assets.store.publish import Sets, replace_text, writing
 
-Name = Literal["refused", "pinned"]
+Name = Literal["refused", "pinned", "tried"]
 
 
 class Lists:
@@ -41,6 +42,19 @@ class Lists:
             return False
         self._write(name, model, listed)
         return True
+
+    def replace(self, name: Name, model: str, listed: dict[str, str]) -> None:
+        """List these and no others; nothing is written where that is so already. Raises Unusable."""
+        if listed == self.read(name, model):
+            return
+        folder = self._sets.folder / model
+        make_folder(folder)
+        if listed:
+            self._write(name, model, listed)
+            return
+        with writing(folder):
+            (folder / name).unlink()
+            sync_folder(folder)
 
     def _write(self, name: Name, model: str, listed: dict[str, str]) -> None:
         folder = self._sets.folder / model

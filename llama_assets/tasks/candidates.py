@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,11 +45,18 @@ class Contender:
     of: str | None = None
     tries: int = 0
     last: str = ""
+    tried: Mapping[str, Any] = field(default_factory=dict)
+    """What the catalog says of it, as it would be written there."""
 
     @property
     def is_tried(self) -> bool:
-        """It is what the catalog tries with the current files, and no other fingerprint."""
+        """It is what the catalog tries, and no news of the followed revision."""
         return self.of is not None and self.arm.endswith(f"@{TRIED}")
+
+    @property
+    def is_files(self) -> bool:
+        """It is other files and nothing else, so that a verdict on it can promote or refuse them."""
+        return self.of is not None and _is_files(self.tried)
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,8 @@ def lineup(store: Store, models: Sequence[Model], serving: Serving, automatic: b
             missing.append(model.id)
             continue
         found = [(current, _contender(published, model, serving))]
-        if model.candidate is not None:
-            found.append((candidates, _tried(published, model, serving)))
+        if (tried := _tried(store, published, model, serving)) is not None:
+            found.append((candidates, tried))
         if serving.automation.promotion == "on_verdict" and (newer := candidate(store, model.id)) is not None:
             found.append((candidates, _candidate(store, newer, model, serving)))
         for where, one in found:
@@ -136,10 +143,10 @@ def quarantine(store: Store, one: Contender, after: int) -> str:
 
 def as_candidate(model: Model, arm: str) -> Model:
     """The model as the engine is told of a candidate: another id, none of the names that people use, and of what the
-    catalog tries its arguments and context.
+    catalog tries what it names.
     """  # fmt: skip
-    tried = model.candidate.model_dump(exclude_none=True) if model.candidate and arm.endswith(f"@{TRIED}") else {}
-    return model.model_copy(update={"id": arm, "aliases": (), "candidate": None, **tried})
+    told = model.as_tried() if arm.endswith(f"@{TRIED}") else model
+    return told.model_copy(update={"id": arm, "aliases": (), "candidate": None})
 
 
 def facts_of(one: Contender) -> dict[str, Any]:
@@ -151,7 +158,7 @@ def facts_of(one: Contender) -> dict[str, Any]:
         "architecture": published.facts.architecture,
         "loading_key": one.key,
         "candidate_of": one.of,
-        "tried": {"arguments": one.model.arguments, "context": one.model.context} if one.is_tried else None,
+        "tried": dict(one.tried) or None,
     }
 
 
@@ -197,13 +204,16 @@ def _settle(store: Store, automation: Automation, record: Record, judgement: Jud
     facts = record.arm(arm)
     of, fingerprint, session = facts["candidate_of"], facts["fingerprint"], record.folder.name
     decided = facts.get("decided")
-    if decided is None and facts.get("tried"):
+    if decided is None and not _is_files(facts.get("tried") or {}):
         decision = advise(_measured(judgement, arm, facts), automation.promote_on, _change(of, facts["tried"]))
         decided = facts["decided"] = {**asdict(decision), "done": True}
         record.write()
     elif decided is None:
         decision = _overtaken(store, of, fingerprint, record) or _decision(store, automation, record, judgement, arm)
-        decided = {"action": decision.action, "word": decision.word, "reason": decision.reason, "done": False}
+        reason = decision.reason
+        if decision.action == "promote" and facts.get("tried"):
+            reason += f"; {_change(of, facts['tried'])}"
+        decided = {"action": decision.action, "word": decision.word, "reason": reason, "done": False}
         facts["decided"] = decided
         record.write()  # before it is done: a process killed now leaves what the next one has to do
     if not decided["done"]:
@@ -226,8 +236,12 @@ def _settle(store: Store, automation: Automation, record: Record, judgement: Jud
 
 
 def _change(model: str, tried: Mapping[str, Any]) -> str:
-    said = json.dumps({"arguments": tried["arguments"], "context": tried["context"]})
-    return f"write it under models.{model} in the catalog and take `candidate` out: {said}"
+    return f"write it under models.{model} in the catalog and take `candidate` out: {json.dumps(tried)}"
+
+
+def _is_files(tried: Mapping[str, Any]) -> bool:
+    """Whether it is files alone that are tried; what else is tried only a person can write where it is read."""
+    return not {"arguments", "context"} & tried.keys()
 
 
 def _overtaken(store: Store, of: str, fingerprint: str, record: Record) -> Decision | None:
@@ -282,14 +296,34 @@ def _contender(published: Published, model: Model, serving: Serving) -> Contende
     return Contender(model.id, model, published, key)
 
 
-def _tried(published: Published, model: Model, serving: Serving) -> Contender:
+def _tried(store: Store, current: Published, model: Model, serving: Serving) -> Contender | None:
+    """What the catalog tries, if there is something left to be tried of it."""
     from llama_assets.bench.rows import candidate_arm
 
+    if model.candidate is None:
+        return None
     arm = candidate_arm(model.id, TRIED)
-    served = as_candidate(model, arm)
+    served, files = as_candidate(model, arm), model.candidate.files
+    published = _wanted(store, model.id) if files else current
+    if published is None:
+        return None
+    beside = (model.candidate.arguments, model.candidate.context) != (None, None)
+    if not beside and published.fingerprint == current.fingerprint:
+        return None
+    said = {**files, **({"arguments": served.arguments, "context": served.context} if beside else {})}
+    trials = store.trials(model.id).of("undecided", published.fingerprint) if not beside else ()
     return Contender(
-        arm, served, published, loading_key(published.fingerprint, served, serving.engine, serving.image), model.id
-    )
+        arm, served, published, loading_key(published.fingerprint, served, serving.engine, serving.image), model.id,
+        len(trials), trials[-1].why if trials else "", said,
+    )  # fmt: skip
+
+
+def _wanted(store: Store, model: str) -> Published | None:
+    """The files that the catalog's candidate names, where they are here and not refused. Raises Damaged."""
+    name = next((name for name, what in store.tried(model).items() if what), None)
+    if name is None or name in store.refused(model) or name not in store.sets(model):
+        return None
+    return store.get(model, name)
 
 
 def _candidate(store: Store, published: Published, model: Model, serving: Serving) -> Contender:

@@ -130,6 +130,9 @@ def _rejected(store: Store, request: Decide, before: str | None) -> tuple[str, b
 
 def _candidate(store: Store, model: str) -> str:
     found = candidate(store, model)
+    tried = [name for name, reasons in store.standing(model).items() if "tried" in reasons and "current" not in reasons]
+    if found is None and tried:
+        return tried[0]
     if found is None:
         raise Undecidable(f"{model} has no candidate; `llama-assets store list` shows the fingerprints there are")
     return found.fingerprint

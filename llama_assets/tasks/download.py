@@ -10,6 +10,7 @@ Whatever goes wrong, `current` is what it was, and what arrived stays for the ne
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -137,7 +138,7 @@ def download(
             published = store.publish(model.id, revision.fingerprint, parts, model.context, source)
         else:
             files, published = _bring(hub, store, model, revision, parts, source, say, limits, sleep)
-        held_back = _held_back(store, model.id, published.fingerprint, promotion)
+        held_back = _held_back(store, model, published.fingerprint, promotion)
         if not held_back:
             store.promote(model.id, published.fingerprint)
     except (HubError, StoreError) as error:
@@ -295,13 +296,25 @@ def _current(store: Store, model: str) -> str | None:
     return current.fingerprint if current else None
 
 
-def _held_back(store: Store, model: str, fingerprint: str, promotion: Promotion) -> str:
+def _held_back(store: Store, model: Model, fingerprint: str, promotion: Promotion) -> str:
     """Why the set is not to be promoted; empty if it is."""
-    if (why := store.refused(model).get(fingerprint)) is not None:
+    if (why := store.refused(model.id).get(fingerprint)) is not None:
         return f"it is refused: {why}"
-    if promotion == "at_once" or _current(store, model) in (None, fingerprint):  # a first file has none to beat
+    current = _current(store, model.id)
+    if current in (None, fingerprint):  # a first file has none to beat
         return ""
-    return "it waits for its verdict"
+    if current in store.tried(model.id) and model.candidate and model.candidate.files:
+        return f"{current[:12]} is current, which the catalog tries; {to_write(model)}"
+    return "" if promotion == "at_once" else "it waits for its verdict"
+
+
+def to_write(model: Model) -> str:
+    """What a person does with a candidate's files that became current: the catalog still names the others."""
+    said = json.dumps(model.candidate.files if model.candidate else {})
+    return (
+        f"write {said} under models.{model.id} in the catalog in the place of what is there, and take `candidate` out; "
+        f"`llama-assets rollback {model.id}` goes back"
+    )
 
 
 def _last_line(done: Downloaded, before: str | None) -> str:

@@ -44,7 +44,7 @@ def fitting(store: Store, catalog: Catalog, arms: Sequence[Contender], say: Call
 
 def _rejected(store: Store, one: Contender, why: str) -> Settled:
     model, fingerprint = one.published.model, one.published.fingerprint
-    if not one.is_tried:  # else its files are those that are current
+    if one.is_files:  # else its files may be those that are current, and fit with other arguments
         store.trials(model).forget("undecided", fingerprint)
         store.refuse(model, fingerprint, why)
     return Settled(

@@ -47,6 +47,8 @@ def repair(hub: Hub, store: Store, model: Model, say: Say) -> None:
     say(f"{damage(store, current)}; fetching that again from {current.source}")
     try:
         repo, _, commit = current.source.rpartition("@")
+        if current.fingerprint in store.tried(model.id):
+            model = model.as_tried()
         found = hub.resolve(model, commit) if repo == model.repo else None
         if found is None or found.fingerprint != current.fingerprint:
             raise _failed(

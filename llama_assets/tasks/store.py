@@ -27,15 +27,31 @@ if TYPE_CHECKING:
 
 
 def download_task(work: Work) -> Downloaded:
-    """Bring what the followed revision selects here.
+    """Bring what the followed revision selects here, and beside it what the catalog's candidate names.
 
     Raises:
         DownloadFailed: and no earlier verified set is current either.
     """
-    from llama_assets.tasks.download import DownloadFailed, download
+    from llama_assets.tasks.trying import bring
 
     request = Download.model_validate(work.task.request)
     model, store = request.model, work.platform.store()
+    found = _own_files(work, store, request)
+    own = None if found.update_error and found.candidate is None else found.followed.fingerprint
+    tried = bring(work.platform.hub(), store, model, own, work.say)
+    return found.model_copy(
+        update={
+            "tried": _files(tried.published) if tried.published else None,
+            "tried_error": tried.why or None,
+            "fetched_bytes": found.fetched_bytes + tried.fetched_bytes,
+        }
+    )
+
+
+def _own_files(work: Work, store: Store, request: Download) -> Downloaded:
+    from llama_assets.tasks.download import DownloadFailed, download
+
+    model = request.model
     try:
         done = download(work.platform.hub(), store, model, promotion=request.promotion, say=work.say)
     except DownloadFailed as error:
@@ -50,8 +66,10 @@ def download_task(work: Work) -> Downloaded:
             raise Refused(model.id, done.fingerprint, done.held_back)
         unmended = _mended(work, store, model)
         if done.fingerprint not in store.refused(model.id):
-            work.say(f"{model.id}: {done.fingerprint[:12]} is a candidate; {kept.fingerprint[:12]} is served meanwhile")
-            beside = {"current": _files(kept), "candidate": _files(done.published)}
+            aside = done.held_back if kept.fingerprint in store.tried(model.id) else ""
+            says = aside or f"it is a candidate; {kept.fingerprint[:12]} is served meanwhile"
+            work.say(f"{model.id}: {done.fingerprint[:12]} is not promoted: {says}")
+            beside = {"current": _files(kept), "candidate": _files(done.published), "held_back": aside}
             return _downloaded(done).model_copy(update={**beside, "update_error": unmended.strip() or None})
         return _kept(kept, model, f"{done.fingerprint[:12]} is not promoted: {done.held_back}{unmended}")
     return _downloaded(done)

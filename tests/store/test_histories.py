@@ -1,8 +1,9 @@
 """Whatever happens to a store, in whatever order, what somebody relies on is there.
 
-Random histories of publications, promotions, rollbacks, refusals, pins, flipped bits, kills and garbage collections are
-lived through by a real store with real files, and told to a model of a few sets and lists, which says what must be
-there. A hundred short ones by seed; `pytest tests/store/test_histories.py --long` lives a thousand.
+Random histories of publications, promotions, rollbacks, refusals, pins, candidates of the catalog, flipped bits, kills
+and garbage collections are lived through by a real store with real files, and told to a model of a few sets and lists,
+which says what must be there. A hundred short ones by seed; `pytest tests/store/test_histories.py --long` lives a
+thousand.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Expected:
     currents: list[str] = field(default_factory=list)  # in their order; the last is current
     refused: set[str] = field(default_factory=set)
     pinned: set[str] = field(default_factory=set)
+    tried: dict[str, str] = field(default_factory=dict)  # what the catalog's candidate named -> by what; "" once it did
     left: dict[str, int] = field(default_factory=dict)  # fingerprint -> when something else became current
 
     @property
@@ -65,13 +67,15 @@ class Expected:
 
     def candidate(self) -> str | None:
         since = self.sets[self.current] if self.current else 0
-        newer = {at: name for name, at in self.sets.items() if at > since and name not in self.refused}
+        aside = {*self.refused, *self.tried}
+        newer = {at: name for name, at in self.sets.items() if at > since and name not in aside}
         if not newer or max(newer) <= self.left.get(newer[max(newer)], 0):
             return None
         return newer[max(newer)]
 
     def kept(self, in_use: set[str], whole: Callable[[str], bool]) -> set[str]:
         wanted = {self.current, self.previous(), self.way_back(whole), self.candidate(), *self.pinned, *in_use}
+        wanted |= {name for name, what in self.tried.items() if what and name not in self.refused}
         return {name for name in self.sets if name in wanted}
 
     def promote(self, name: str, at: int) -> None:
@@ -81,7 +85,7 @@ class Expected:
             self.currents.append(name)
 
     def seen(self) -> tuple[object, ...]:
-        return set(self.sets), self.current, self.previous(), self.refused, self.pinned
+        return set(self.sets), self.current, self.previous(), self.refused, self.pinned, self.tried
 
 
 class History:
@@ -99,6 +103,7 @@ class History:
         events = [
             (self.publish, 6), (self.promote, 6), (self.rollback, 4), (self.refuse, 1), (self.allow, 1),
             (self.pin, 2), (self.unpin, 1), (self.serve, 3), (self.collect, 5), (self.flip_a_bit, 1),
+            (self.try_out, 2),
         ]  # fmt: skip
         for step in range(steps):
             (event,) = self.dice.choices([event for event, _ in events], [weight for _, weight in events])
@@ -183,6 +188,14 @@ class History:
         assert self.store.unpin(model, name) == (name in pinned)
         pinned.discard(name)
 
+    def try_out(self, model: str) -> None:
+        """The catalog's candidate names another set, which may not be here yet; or the followed one is it."""
+        expected, name = self.expected[model], self.one(model)
+        expected.tried = {known: "" for known in expected.tried if self.dice.random() < 0.8 and known != name}
+        if self.dice.random() < 0.8:
+            expected.tried[name] = "another quantization"
+        self.store.note_tried(model, expected.tried)
+
     def serve(self, model: str) -> None:
         """An engine takes up another configuration, be it an old one."""
         self.in_use = {self.dice.choice(sorted(found.sets)) for found in self.expected.values() if found.sets}
@@ -243,6 +256,7 @@ class History:
             previous and previous.fingerprint,
             set(self.store.refused(model)),
             set(self.store.pinned(model)),
+            self.store.tried(model),
         )
 
     def became(self, model: str, allowed: list[Expected]) -> None:

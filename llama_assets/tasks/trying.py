@@ -1,0 +1,69 @@
+"""Files that the catalog's `candidate` names: brought beside a model's own, and noted in the store's list `tried`.
+
+They are another fingerprint of the same model, never promoted by a download. The note is what keeps the two apart: what
+is in it is no news of the followed revision, what the catalog names now is kept by gc, and while one of them is current
+the model's own files are not promoted over it. Not here: bringing bytes (`download`), measuring, deciding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llama_assets.catalog import Model
+from llama_assets.hub import Hub, HubError
+from llama_assets.store import Published, Store, StoreError
+from llama_assets.tasks.download import DownloadFailed, download
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What became of a candidate's files. `published` is None where they are not here; `why` is the reason, if any."""
+
+    published: Published | None = None
+    why: str = ""
+    fetched_bytes: int = 0
+
+
+def bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[[str], None]) -> Brought:
+    """Bring what the candidate of `model` names; nothing where it names no files. `own` is the fingerprint that the
+    catalog selects for the model itself, if that is known: it is no candidate of itself.
+
+    What goes wrong is told and not raised: the model's own files do not depend on it.
+    """  # fmt: skip
+    try:
+        if model.candidate is None or not model.candidate.files:
+            _note(store, model.id, own, None, "")
+            return Brought()
+        return _bring(hub, store, model, own, say)
+    except (HubError, StoreError, DownloadFailed) as error:
+        why = error.why if isinstance(error, DownloadFailed) else str(error)
+        say(f"{model.id}: its candidate's files cannot be had; the model's own do not depend on them: {why}")
+        return Brought(why=why)
+
+
+def _bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[[str], None]) -> Brought:
+    asked = model.as_tried()
+    revision = hub.resolve(asked)
+    name, refused = revision.fingerprint, store.refused(model.id)
+    _note(store, model.id, own, name, f"{_named(asked)} of {revision.repo}@{revision.commit}")
+    if name == own:
+        return Brought(why="its candidate's files are the model's own, byte for byte: take `candidate` out")
+    if name in refused and name not in store.sets(model.id):
+        say(f"{model.id}: its candidate {name[:12]} is not fetched, it is refused: {refused[name]}")
+        return Brought(why=f"{name[:12]} is refused: {refused[name]}")
+    done = download(hub, store, asked, promotion="on_verdict", commit=revision.commit, say=say)
+    return Brought(done.published, f"refused: {refused[name]}" if name in refused else "", done.bytes_fetched)
+
+
+def _note(store: Store, model: str, own: str | None, name: str | None, what: str) -> None:
+    """The last one named is the one with words; the others are remembered, because they never were followed."""
+    before = store.tried(model)
+    listed = {known: "" for known in before if known not in (own, name)}
+    if name is not None and name != own:
+        listed[name] = before.get(name) or what
+    store.note_tried(model, listed)
+
+
+def _named(asked: Model) -> str:
+    return f"{asked.quant or asked.file} with {asked.mmproj or asked.mmproj_file}"
