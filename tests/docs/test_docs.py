@@ -91,13 +91,17 @@ def test_every_warning_code_is_in_the_reference_with_the_effects_it_can_have():
 def test_every_key_of_judge_json_is_in_the_reference(tmp_path: Path):
     told = {unquoted(line[0]) for line in cells("Verdict")}
     found = set()
-    for state in ("better", "stopped"):
+    for state in ("better", "stopped", "rated"):
         judged = json.loads(json.dumps(judgement(tmp_path / state, state).to_json()))
         for finding in (*judged["warnings"], *judged["quiet"]):
             finding["figures"] = 0
-        judged["models"] = {MODELS[at]: figures for at, figures in enumerate(judged["models"].values())}
+        renamed = dict(zip(judged["models"], MODELS, strict=False))
+        judged["models"] = {renamed[m]: figures for m, figures in judged["models"].items()}
+        for one in judged["truth"].values():
+            one["models"] = {renamed[m]: figures for m, figures in one["models"].items()}
+        judged["truth"] = {"<truth>": one for one in judged["truth"].values()}
         found |= set(paths(judged))
-    whole = {"recommendation", "session.lease", "models.<m>.tie"}  # null in one of the two
+    whole = {"recommendation", "session.lease", "models.<m>.tie", "truth"}  # null or empty in one of them
     assert told == found - whole
 
 
@@ -111,7 +115,7 @@ def test_every_key_of_session_json_is_in_the_reference(demo_run):
 
 
 # Of candidates, which the demo has none of.
-OF_CANDIDATES = {("gguf/<m>", "candidate")} | {
+OF_CANDIDATES = {("gguf/<m>", name) for name in ("candidate", "tried", "tried_error")} | {
     ("benchmark/<m>", name) for name in ("candidate", "candidate_decision", "candidate_reason")
 }
 
