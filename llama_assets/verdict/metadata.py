@@ -22,7 +22,8 @@ ARM_KEYS = (
 
 def metadata(j: Judgement, model: str | None = None) -> dict[str, float | int]:
     """Of one arm: `ARM_KEYS`. Of the verdict (no model): `warnings`, `not_judged`, `lease_efficiency`, and of each
-    candidate `<m>/ratio`, `<m>/ratio_low`, `<m>/ratio_high`, `<m>/valid_difference`."""
+    candidate `<m>/ratio`, `<m>/ratio_low`, `<m>/ratio_high`, `<m>/valid_difference`; of each arm `<m>/auc` by
+    favourites and `<m>/auc_stars` by stars, where ratings came."""
     efficiency = j.session.lease.efficiency if j.session.lease else None
     found: dict[str, float | int | None] = {}
     if model is not None:
@@ -45,4 +46,7 @@ def metadata(j: Judgement, model: str | None = None) -> dict[str, float | int]:
                 found |= {f"{pair.b}/ratio_high": pair.high}
             else:
                 found[f"{pair.b}/valid_difference"] = pair.estimate
+        for name, one in j.truth.items():
+            key = "auc" if name == "favourites" else f"auc_{name}"
+            found |= {f"{arm}/{key}": figures.auc for arm, figures in one.models.items()}
     return {key: value for key, value in found.items() if value is not None}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .formats import clock, level, percent, plural, points, rate, seconds, side, signed_points, span
 from .judgement import Judgement, ModelFigures, Pair
+from .truth_sentences import decided
 from .unjudged import many
 
 METRIC = {"seconds": "seconds", "valid_answers": "valid answers"}
@@ -38,7 +39,7 @@ def headline(j: Judgement) -> str:
 
 
 def follow_up(j: Judgement) -> list[str]:
-    """Sentences under the headline: what it left out about each candidate."""
+    """Sentences under the headline: what it left out about each candidate, and what a person's ratings decide."""
     told = j.recommendation.model if j.recommendation else None
     seconds_pairs = [pair for pair in j.pairs if pair.metric == "seconds" and pair.estimate is not None]
     open_ones = all(pair.verdict == "inconclusive" for pair in seconds_pairs) and not j.stops
@@ -57,7 +58,7 @@ def follow_up(j: Judgement) -> list[str]:
             and not (model == told and on_valid.verdict == "better")
         ):
             found.append(pair_sentence(j, on_valid) + ".")
-    return found
+    return [*found, *decided(j)]
 
 
 def pair_sentence(j: Judgement, pair: Pair) -> str:

@@ -20,9 +20,14 @@ from .sentences import (
     session_line,
     valid_text,
 )
+from .truth_sentences import markdown_tables, text_tables, undecided
 from .warning_texts import effect_text
 
 NAME = 15  # columns for a model's name
+RATED = (
+    "AUC: how often a photo you like has the higher score than another, a tie counting half; "
+    "top 10 and average precision (AP): by chance in brackets. They change no recommendation."
+)
 TICKS = (0, -50, 50, -20, 20, 100, -10, 10, -30, -70, 30, -40, 200, -90, 400)  # percent; the first that fit are drawn
 
 
@@ -44,6 +49,11 @@ def render_text(j: Judgement, width: int = 80) -> str:
         shared = next(pair.level for pair in j.pairs if pair.metric == "seconds")
         what = f"seconds against {against_text(j)}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"
         lines += [*_wrapped(what, width), *plot, ""]
+    if j.truth:
+        lines += [*map(_ascii, text_tables(j, NAME))]
+        for sentence in [RATED, *undecided(j)]:
+            lines += _wrapped(sentence, width)
+        lines.append("")
     for place, warned in enumerate(j.warnings, 1):
         stop = "STOP" if warned.effect == "no_recommendation" else "warn"
         lines.append(f"{stop} {warned.code}" + (f"  {warned.model}" if warned.model else ""))
@@ -148,7 +158,7 @@ def render_markdown(j: Judgement) -> str:
     lease = lease_line(j)
     told = f"**{_md(what)}** ({_md(why)}). {session_line(j)}{f', {lease}' if lease else ''}."
     lines = [f"### {_md(headline(j))}", "", *(_md(sentence) for sentence in follow_up(j)), "", told, ""]
-    lines += [*_verdict_table(j), *_plot(j), *_arms_table(j), ""]
+    lines += [*_verdict_table(j), *_plot(j), *_arms_table(j), "", *_rated(j)]
     stop = " open" if j.stops else ""
     lines += [f"<details{stop}><summary>{plural(len(j.warnings), 'warning')}</summary>", ""]
     for warned in j.warnings:
@@ -159,6 +169,20 @@ def render_markdown(j: Judgement) -> str:
     lines += ["" if j.warnings else "None.", "</details>", "<details><summary>Not judged</summary>", ""]
     lines += [f"- {_md(x.question)}: {_md(x.why)}. It would take: {_md(x.would_take)}." for x in j.not_judged]
     return "\n".join([*lines, "", "</details>"]) + "\n"
+
+
+def _rated(j: Judgement) -> Iterator[str]:
+    for heading, rows in markdown_tables(j):
+        yield f"**Your {_md(heading)}**"
+        yield ""
+        yield "| | AUC | 95 % interval | in the top 10 (by chance) | p | average precision at 10 (by chance) |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+        for row in rows:
+            yield f"| {' | '.join(_md(cell) for cell in row)} |"
+        yield ""
+    if j.truth:
+        yield from (_md(sentence) for sentence in undecided(j))
+        yield ""
 
 
 def _verdict_table(j: Judgement) -> Iterator[str]:

@@ -37,6 +37,15 @@ def test_the_verdict_has_a_ratio_and_a_difference_for_each_candidate(judged: Jud
     assert found.keys() == per_candidate | {"warnings", "not_judged", "lease_efficiency"}
 
 
+def test_each_arm_has_an_auc_where_ratings_came_and_none_where_they_did_not(judged: Judged) -> None:
+    arms = ("incumbent", "second", "third")
+    keys = {f"{m}/{key}" for m in arms for key in ("auc", "auc_stars")}
+    found = metadata(judged("rated"))
+    assert keys <= found.keys()
+    assert all(isinstance(found[key], float) and 0 <= found[key] <= 1 for key in keys)
+    assert not keys & metadata(judged("better")).keys()
+
+
 def test_what_is_not_known_has_no_key(judged: Judged) -> None:
     found = metadata(judged("no_answer"), "second")
     assert {"latency_p50_s", "latency_p95_s", "tokens_per_second"}.isdisjoint(found)

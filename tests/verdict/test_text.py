@@ -15,6 +15,8 @@ import pytest
 
 from llama_assets.verdict import headline, render_markdown, render_text
 from llama_assets.verdict.sentences import follow_up, pair_sentence
+from llama_assets.verdict.truth_sentences import model_sentence
+from llama_assets.verdict.truth_sentences import pair_sentence as truth_pair_sentence
 from llama_assets.verdict.warning_texts import effect_text
 
 from .states import ALL, Judged
@@ -79,7 +81,14 @@ def test_every_number_of_a_sentence_is_in_the_json(judged: Judged, state: str) -
         assert told(pair_sentence(j, pair), set(numbers(values)) | FIXED) == []
     for warned, values in zip(j.warnings, found["warnings"], strict=True):
         assert told(f"{warned.detail} {effect_text(warned)}", set(numbers(values["figures"])) | FIXED) == []
-    everything = set(numbers({"pairs": found["pairs"], "models": found["models"]})) | FIXED | {1000.0}
+    for name, one in j.truth.items():
+        told_by = set(numbers(found["truth"][name])) | FIXED
+        for pair in one.pairs:
+            assert told(truth_pair_sentence(pair), told_by) == []
+        for model, figures in one.models.items():
+            assert told(model_sentence(name, model, figures), told_by | {0.001}) == []
+    sources = {key: found[key] for key in ("pairs", "models", "truth")}
+    everything = set(numbers(sources)) | FIXED | {1000.0}
     assert told(" ".join([headline(j), *follow_up(j)]), everything) == []
 
 

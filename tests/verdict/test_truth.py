@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from llama_assets.bench.ratings import read_ratings
-from llama_assets.verdict import Judgement, judge
+from llama_assets.verdict import Judgement, judge, render_markdown, render_text
 from llama_assets.verdict.judging import NoRatedPhoto
 
 from .rated import Person, ratings, scores, write_rated, write_ratings
@@ -164,6 +164,27 @@ def test_a_single_arm_is_measured_and_no_pair_is_asked_for(tmp_path: Path) -> No
     assert j.truth["favourites"].pairs == ()
     assert j.truth["favourites"].models["alone"].auc is not None
     assert WHICH not in asked(j)
+
+
+def test_text_and_markdown_say_the_pair_without_a_word_and_why(tmp_path: Path) -> None:
+    j = judge(write_rated(tmp_path / "s", RECIPE, replace(PERSON, favourites=9, starred=False)))
+    text = " ".join(render_text(j).split())
+    for shown in (text, render_markdown(j)):
+        assert "favourites: 9 of 100 rated photos" in shown
+        assert "second against incumbent has no verdict on your favourites" in shown
+        assert "with 9 favourites; fewer than 10 allow no verdict" in shown
+        assert "photo-0" not in shown
+
+
+def test_figures_that_are_not_known_are_a_dash_in_text_and_markdown(tmp_path: Path) -> None:
+    person = replace(PERSON, favourites=8, starred=False, unsaid=92)
+    j = judge(write_rated(tmp_path / "s", replace(RECIPE, photos=100), person))
+    assert j.truth["favourites"].photos == 8
+    for shown in (render_text(j), render_markdown(j)):
+        assert "cannot be compared" in " ".join(shown.split()) or "no verdict" in shown
+    text = render_text(j)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.isascii()
 
 
 def test_the_json_is_plain(tmp_path: Path) -> None:
