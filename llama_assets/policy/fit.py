@@ -1,8 +1,9 @@
 """Whether a model can fit on the card, before anybody's tenant is evicted for it.
 
-In come what its headers ask for (`store.footprint`), how it is served, and the card's size; out goes a judgement with
-its figures. Only what surely lies on the card is counted against it: a model that is called too large is. Not here:
-reading headers, refusing.
+In come what its headers ask for (`store.footprint`), what an earlier session measured, how it is served, and the card's
+size; out goes a judgement with its figures. What was measured of the same files, served in the same way, is believed
+before headers are; of those only what surely lies on the card is counted: a model that is called too large is. Not
+here: reading headers or sessions, refusing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from llama_assets.store import Footprint, in_words
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 # Compute buffers of text and vision are known only once they are made; so much is usual, and is a warning only.
 USUAL_BUFFERS = 512 << 20
 # bytes of one cached number: ggml's block sizes (ggml/src/ggml-common.h)
@@ -37,10 +38,33 @@ class Fit:
     why: str
 
 
-def fit(asks: Footprint, context: int, arguments: Sequence[str], gpu_layers: int, card_gib: float | None) -> Fit:
-    """Hold what surely lies on the card against its size. `arguments` are the engine's and then the model's own."""
+@dataclass(frozen=True)
+class Peak:
+    """The most that lay on the card while a model answered in a `session`, and what lay there with none loaded.
+
+    `idle_mib` is None where that is not known: others may have had a part of the peak.
+    """
+
+    mib: float
+    idle_mib: float | None
+    session: str
+
+
+def fit(
+    asks: Footprint,
+    context: int,
+    arguments: Sequence[str],
+    gpu_layers: int,
+    card_gib: float | None,
+    peak: Peak | None = None,
+) -> Fit:
+    """Hold what it took, or else what surely lies on the card, against its size. `arguments` are the engine's and then
+    the model's own; `peak` is of the same files, told to the engine in the same way.
+    """  # fmt: skip
     if card_gib is None:
         return Fit(None, "not judged: the card's size is not known (`gpu.memory_gib`)")
+    if peak is not None and (found := _measured(peak, round(card_gib * GIB))) is not None:
+        return found
     if asks.weights is None:
         return Fit(None, "not judged: its headers do not say how large its tensors are")
     on_card = _number(arguments, gpu_layers, "--n-gpu-layers", "-ngl", "--gpu-layers")
@@ -62,6 +86,19 @@ def fit(asks: Footprint, context: int, arguments: Sequence[str], gpu_layers: int
         return Fit(False, f"it cannot fit: {figures}")
     tight = f"; tight: buffers usually take {in_words(USUAL_BUFFERS)} more" if least + USUAL_BUFFERS > card else ""
     return Fit(True, f"{figures}{tight}")
+
+
+def _measured(peak: Peak, card: int) -> Fit | None:
+    """By what it took; None where that proves nothing: more than the card has, and who had it is not known."""
+    took = round((peak.mib - (peak.idle_mib or 0.0)) * MIB)
+    if took > card and peak.idle_mib is None:
+        return None
+    others = (
+        f", less {in_words(round(peak.idle_mib * MIB))} that others had" if peak.idle_mib
+        else "" if peak.idle_mib is not None else ", others' included"
+    )  # fmt: skip
+    figures = f"{in_words(took)} measured in session {peak.session}{others}, on a card of {in_words(card)}"
+    return Fit(True, figures) if took <= card else Fit(False, f"it cannot fit: {figures}")
 
 
 def cache_bytes(asks: Footprint, context: int, arguments: Sequence[str]) -> int:

@@ -70,7 +70,7 @@ def _sessions(work: Work, permission: Permission, questions: Mapping[str, Questi
     catalog, automatic = permission.catalog, permission.automatic
     store, serving = work.platform.store(), serving_by(work.platform, catalog)
     found = lineup(store, catalog.models, serving, automatic)
-    fits = fitting(store, catalog, found.arms, work.say)
+    fits = fitting(store, catalog, found.arms, work.say, work.platform.results)
     left_out = {**_missing(found), **_failed(fits.too_large)}
     _say_who_is_left_out(work, found, left_out)
     if fits.arms:

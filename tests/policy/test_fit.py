@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_assets.policy.fit import GIB, USUAL_BUFFERS, cache_bytes, fit
+from llama_assets.policy.fit import GIB, USUAL_BUFFERS, Peak, cache_bytes, fit
 from llama_assets.store import Footprint
 
 # Qwen3-VL-8B: 36 layers, 8 key-value heads of 128 and 128: 147,456 bytes a token in f16
@@ -56,3 +56,23 @@ def test_what_lies_partly_beside_the_cpu_is_not_judged(arguments, layers, says):
 def test_a_projector_kept_off_the_card_is_not_counted_and_unknown_tensors_are_not_judged():
     assert fit(QWEN, 3072, ("--no-mmproj-offload",), 99, 5.0).fits is True
     assert fit(Footprint(None, 1, 36, 1), 3072, (), 99, 1.0).fits is None
+
+
+@pytest.mark.parametrize(
+    ("peak", "card", "fits", "says"),
+    [
+        (Peak(7000, 500, "s"), 6.4, True, "6.82 GB measured in session s, less 524 MB that others had, on a card of"),
+        (Peak(7000, 0, "s"), 6.4, False, "it cannot fit: 7.34 GB measured in session s, on a card of 6.87 GB"),
+        (Peak(7000, None, "s"), 7.0, True, "7.34 GB measured in session s, others' included, on a card of 7.52 GB"),
+        (Peak(9000, None, "s"), 7.0, True, "6.31 GB at least (weights"),  # who had it is not known: by the headers
+        (Peak(7000, 500, "s"), None, None, "the card's size is not known"),
+    ],
+)
+def test_what_a_session_measured_is_believed_before_the_headers(peak, card, fits, says):
+    found = fit(QWEN, 3072, (), 99, card, peak)
+    assert found.fits is fits and says in found.why
+
+
+def test_what_lies_partly_beside_the_cpu_is_judged_once_it_was_measured():
+    assert fit(QWEN, 3072, (), 20, 1.0, Peak(2000, 0, "s")).fits is False
+    assert fit(Footprint(None, None, None, None), 3072, (), 99, 4.0, Peak(2000, 0, "s")).fits is True

@@ -11,6 +11,7 @@ from llama_assets.bench.record import Record
 from llama_assets.catalog import Tried
 from llama_assets.store import Trial
 from llama_assets.tasks.candidates import unsettled
+from llama_assets.tasks.fitting import fitting
 from tests.bench.driven import Reply
 from tests.store.pairs import fingerprint
 from tests.tasks.driven_benchmark import PHOTOS, World, arm
@@ -190,6 +191,30 @@ def test_what_cannot_fit_is_told_with_its_figures_before_the_card_is_taken(world
         new
     ]
     assert world.engine.log == [] and world.sessions() == [] and "gpu lease" not in "\n".join(world.said)
+
+
+def test_what_an_earlier_session_measured_counts_before_the_headers_for_the_same_files_served_alike(
+    world: World,
+) -> None:
+    world.benchmark("m")
+    record = Record.read(world.sessions()[0])
+    record.values["memory"] = {"peak_mib": {"m": 3000.0}, "total_mib": 12288.0, "idle_mib": 100.0}
+    record.write()
+    world.card_gib = 2.5
+
+    def judged() -> str:
+        said: list[str] = []
+        fitting(world.store, world.catalog, world.lineup().arms[:1], said.append, world.folder / "results")
+        return "".join(said)
+
+    measured = f"3.04 GB measured in session {record.folder.name}, less 105 MB that others had, on a card of 2.68 GB"
+    assert judged() == f"m: it cannot fit: {measured}"
+    assert measured in str(world.benchmark("m").arms["m"].failed) and len(world.sessions()) == 1
+    world.arguments = ("--flash-attn", "on")
+    assert "weights" in judged(), "served otherwise it is judged by its headers"
+    world.arguments = ()
+    world.store.promote("m", world.publish("m", 1))
+    assert "weights" in judged(), "and so are other files"
 
 
 def test_other_arguments_are_a_candidate_that_is_recommended_and_never_written_anywhere(world: World) -> None:
