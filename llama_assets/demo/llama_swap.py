@@ -11,7 +11,10 @@ github.com/mostlygeek/llama-swap was read and run for it). What a user of it sho
 - `/running` lists what is not stopped: starting, ready, stopping. `/health` is 200 whatever happens.
 - ten requests a model at most, the eleventh is 429 with Retry-After 1. `ttl` seconds after the last one, it is stopped.
 - a server that dies in the middle of a stream ends the stream cleanly: there is no error, only no end of the answer.
-Alike in what it answers; quicker in one thing: a starting model is looked at every 0.1 s, not every second.
+- `/api/performance` says what the cards held, measured every 5 s; `?after=` leaves out what is not newer.
+Alike in what it answers; quicker in one thing: a starting model is looked at every 0.1 s, not every second. It has no
+card: with `--cards FILE` it plays one (`Cards`), measured every `--measure` seconds, so that a test can have somebody
+else come and go.
 Not here: groups, matrix, peers, profiles, selectors, filters, hooks, the UI.
 """
 
@@ -30,6 +33,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -124,6 +128,41 @@ class Model:
         assert process.stdout is not None
         for line in process.stdout:
             self.log.append(line)
+
+
+class Cards:
+    """Cards as a file says them, measured again and again; the file may be replaced at any time.
+
+        [{"id": 0, "uuid": "GPU-0", "name": "Drawn", "total_mb": 16384, "idle_mb": 400, "models": {"a": 5000},
+          "foreign_mb": 0}]
+
+    What a card holds is what is idle, the models that are loaded, and what others have. An hour of it is kept.
+    """
+
+    def __init__(self, file: Path, every_s: float, swap: Swap) -> None:
+        self.file, self.swap = file, swap
+        self.stats: deque[dict[str, Any]] = deque(maxlen=max(1, int(3600 / every_s)))
+        threading.Thread(target=self._measure, args=(every_s,), daemon=True).start()
+
+    def _measure(self, every_s: float) -> None:
+        while True:
+            time.sleep(every_s)  # the first measurement comes after the first interval, as in llama-swap
+            at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+            loaded = [model.name for model in self.swap.models.values() if model.state != "stopped"]
+            for card in json.loads(self.file.read_text()):
+                used = card.get("idle_mb", 0) + card.get("foreign_mb", 0)
+                used += sum(mb for name, mb in card.get("models", {}).items() if name in loaded)
+                self.stats.append({
+                    "timestamp": at, "id": card.get("id", 0), "name": card.get("name", "Drawn"),
+                    "uuid": card.get("uuid", ""), "temp_c": 40, "vram_temp_c": 0, "gpu_util_pct": 0.0,
+                    "mem_util_pct": 0.0, "mem_used_mb": used, "mem_total_mb": card.get("total_mb", 0),
+                    "fan_speed_pct": 0.0, "power_draw_w": 0.0,
+                })  # fmt: skip
+
+    def after(self, moment: str | None) -> list[dict[str, Any]]:
+        """What was measured later than `moment`, an RFC 3339 time; raises ValueError where it is none."""
+        limit = datetime.fromisoformat(moment) if moment else None
+        return [one for one in list(self.stats) if limit is None or datetime.fromisoformat(one["timestamp"]) > limit]
 
 
 class Swap:
@@ -227,6 +266,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     swap: Swap
+    cards: Cards | None = None
 
     def log_message(self, format: str, *args: Any) -> None:
         """One line a request."""
@@ -253,6 +293,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self._log_stream(path.removeprefix("/logs/stream/"))
             if path.startswith("/api/models/unload") and self.command == "POST":
                 return self._unload_one(path.removeprefix("/api/models/unload").strip("/"))
+            if path == "/api/performance" and self.command == "GET":
+                return self._performance(query.get("after", [None])[0])
             answer = self._own(path) if self.command == "GET" else None
             if answer is None:
                 return self._send(404, b"404 page not found\n", "text/plain")
@@ -281,11 +323,17 @@ class Handler(BaseHTTPRequestHandler):
             found = {"object": "list", "data": listed}
         elif path == "/api/version":
             found = {"version": "standin", "commit": "0bdb3720", "build_date": "unknown"}
-        elif path == "/api/performance":
-            found = {"enabled": True, "gpu_stats": None, "sys_stats": []}
         else:
             return None
         return json.dumps(found).encode(), "application/json"
+
+    def _performance(self, after: str | None) -> None:
+        try:
+            stats = self.cards.after(after) if self.cards else []
+        except ValueError:
+            raise Refusal(400, "invalid 'after' timestamp, use RFC3339 format", "bad_request") from None
+        found = {"enabled": True, "gpu_stats": stats if stats or after else None, "sys_stats": []}
+        self._send(200, json.dumps(found).encode(), "application/json")
 
     def _unload_one(self, name: str) -> None:
         if not name:
@@ -430,6 +478,8 @@ def main() -> int:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--config", "-config", type=Path, required=True)
     arguments.add_argument("--listen", "-listen", default=":8080")
+    arguments.add_argument("--cards", type=Path, help="JSON file of cards to play")
+    arguments.add_argument("--measure", type=float, default=5.0, help="seconds between two measurements of them")
     options = arguments.parse_args()
     try:
         config = read_config(options.config)
@@ -438,6 +488,8 @@ def main() -> int:
         return 1
     host, _, port = options.listen.rpartition(":")
     Handler.swap = Swap(config)
+    if options.cards:
+        Handler.cards = Cards(options.cards, options.measure, Handler.swap)
     ThreadingHTTPServer.request_queue_size = 64
     server = ThreadingHTTPServer((host, int(port)), Handler)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from llama_assets.bench.record import Arm, Comparison
     from llama_assets.bench.session import Outcome
     from llama_assets.tasks.work import Work
+    from llama_assets.bench.turns import StopRule
 
 
 class SessionHalted(RuntimeError):
@@ -209,16 +210,23 @@ def _under_the_lease(
     told = [Served(model, p.fingerprint, p.model_file, p.mmproj_file) for model, p in sets]
     first = next(iter(begun))
     ran: dict[str, Outcome] = {}
+    rules = {comparison.name: _stop_rule(catalog, comparison) for comparison in begun.values()}
     began: list[float] = []
     with work.stop.gentle() as stopped:
         with (
             lease.take(holder(), _purpose(begun[first].plan.arms), work.say) as held,
             work.platform.engine(catalog, told, first / "engine", held.still_held, work.say) as engine,
         ):
-            holding = Holding(held.token, held.still_held)
+            holding = Holding(
+                held.token,
+                held.still_held,
+                # A tenant that came back while an answer was made: the session ends with that row, and it is marked.
+                lambda: held.ended.says if held.ended and held.ended.how == "changed" else None,
+            )
             for folder, comparison in begun.items():
                 began.append(time.monotonic())
-                outcome = session.run(folder, comparison, engine, holding, work.say, stopped)
+                rule = rules[comparison.name]
+                outcome = session.run(folder, comparison, engine, holding, work.say, stopped, rule=rule)
                 ran[comparison.name] = outcome
                 if outcome.halted:
                     ran[comparison.name] = replace(outcome, halted=held.over or outcome.halted)
@@ -233,6 +241,19 @@ def _under_the_lease(
 
 def _purpose(models: Iterable[str]) -> str:
     return f"benchmark of {', '.join(models)}"
+
+def _stop_rule(catalog: Catalog, comparison: Comparison) -> StopRule:
+    """When a session has enough. The rule is the verdict's; a session knows only that it has one."""
+    from llama_assets.bench.turns import StopRule
+
+    percent, minutes = catalog.benchmark.stop_when_interval_percent, catalog.benchmark.lease_minutes
+    enough = None
+    if percent is not None:
+        from llama_assets.verdict import narrow_enough
+
+        enough = narrow_enough(comparison.incumbent, percent)
+    return StopRule(enough, None if minutes is None else 60.0 * minutes)
+
 
 
 def _judgement_of(folder: Path) -> JudgedSession | None:

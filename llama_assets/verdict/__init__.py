@@ -12,6 +12,7 @@ from .metadata import metadata
 from .pictures import distribution_png, verdict_png
 from .report import render_html
 from .sentences import headline
+from .stopping import narrow_enough
 from .text import render_markdown, render_text
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "judge",
     "judge_rows",
     "metadata",
+    "narrow_enough",
     "render_html",
     "render_markdown",
     "render_text",

@@ -95,6 +95,8 @@ def test_every_key_of_judge_json_is_in_the_reference(tmp_path: Path):
         judged = json.loads(json.dumps(judgement(tmp_path / state, state).to_json()))
         for finding in (*judged["warnings"], *judged["quiet"]):
             finding["figures"] = 0
+        for figures in judged["models"].values():
+            figures["failures"] = 0
         renamed = dict(zip(judged["models"], MODELS, strict=False))
         judged["models"] = {renamed[m]: figures for m, figures in judged["models"].items()}
         for one in judged["truth"].values():
