@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from . import charts, formats, sentences, timeline
+from . import charts, formats, sentences, timeline, truth_chart
 from .album import disagreements
 from .judgement import Judgement, ModelFigures, Pair
 from .warning_texts import effect_text
@@ -44,6 +44,7 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         **_against(j, look),
         **_distributions(j, look),
         **_ranks(j, look),
+        **truth_chart.section(j, look),
     }
     return _template().render(
         j=j,

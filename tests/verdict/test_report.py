@@ -16,7 +16,8 @@ from llama_assets.verdict import judge, render_html
 from .sessions import Recipe, rows, write
 from .states import ALL, Judged
 
-ORDER = ["incumbent", "warnings", "not-judged", "arms", "time", "spread", "ranks", "photos", "lease", "fixed", "repeat"]
+ORDER = ["incumbent", "warnings", "not-judged", "arms", "time", "spread", "ranks", "truth"]
+ORDER += ["photos", "lease", "fixed", "repeat"]
 VOID = {"meta", "img", "br", "input", "link", "hr"}
 JPEG = bytes.fromhex("ffd8ffe000104a46494600010100000100010000ffd9")
 

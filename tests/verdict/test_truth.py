@@ -11,11 +11,12 @@ import pytest
 from scipy import stats
 
 from llama_assets.bench.ratings import read_ratings
-from llama_assets.verdict import Judgement, judge, render_markdown, render_text
+from llama_assets.verdict import Judgement, judge, render_html, render_markdown, render_text
 from llama_assets.verdict.judging import NoRatedPhoto
 
 from .rated import Person, ratings, scores, write_rated, write_ratings
 from .sessions import Recipe, write_csv
+from .states import Judged
 
 RECIPE = Recipe(models=("incumbent", "second"))
 PERSON = Person(favourites=20, follows={"incumbent": 0.1, "second": 0.95})
@@ -185,6 +186,28 @@ def test_figures_that_are_not_known_are_a_dash_in_text_and_markdown(tmp_path: Pa
     text = render_text(j)
     assert max(map(len, text.splitlines())) <= 80
     assert text.isascii()
+
+
+def test_the_page_has_its_own_section_where_ratings_came(judged: Judged) -> None:
+    page, without = render_html(judged("rated")), render_html(judged("better"))
+    (section,) = [part for part in page.split("<section>") if 'id="truth"' in part]
+    assert "Does the ranker agree with you?" in section
+    assert section.count('class="word better"') == 4  # two truths, two candidates
+    assert section.count('<svg class="fig') == 2 * (3 * 2 + 2 + 2)  # a truth: two an arm, one a candidate, two axes
+    for figures in judged("rated").truth["favourites"].models.values():
+        assert f"{figures.auc:.2f}<small>" in section
+    assert "photo-0" not in section
+    assert 'id="truth"' not in without
+    assert "Does the ranker agree" not in without
+
+
+def test_the_page_shows_why_a_pair_has_no_verdict(tmp_path: Path) -> None:
+    for favourites, unsaid in ((9, 0), (8, 92)):
+        person = replace(PERSON, favourites=favourites, starred=False, unsaid=unsaid)
+        page = render_html(judge(write_rated(tmp_path / str(unsaid), RECIPE, person)))
+        (section,) = [part for part in page.split("<section>") if 'id="truth"' in part]
+        assert "no verdict<small>" in section
+        assert 'class="word' not in section
 
 
 def test_the_json_is_plain(tmp_path: Path) -> None:
