@@ -253,10 +253,17 @@ class World:
         self.timings[what] = round(time.monotonic() - began, 1)
 
 
-def small_catalog(folder: Path, models: tuple[str, ...] = MODELS, **changes: Mapping[str, Any]) -> Path:
-    """The packaged catalog with fewer models and photos; `changes` go into its sections."""
+def small_catalog(
+    folder: Path,
+    models: tuple[str, ...] = MODELS,
+    candidate: Mapping[str, Any] | None = None,
+    **changes: Mapping[str, Any],
+) -> Path:
+    """The packaged catalog with fewer models and photos; the first may try something; `changes` go into sections."""
     said = yaml.safe_load(catalogs.PACKAGED.read_text())
     said["models"] = {name: said["models"][name] for name in models}
+    if candidate:
+        said["models"][models[0]]["candidate"] = dict(candidate)
     said["engine"]["arguments"] = ["--threads", "1"]
     said["benchmark"] |= {"photos": 8, "max_tokens": 80, "incumbent": models[0]}
     for section, values in changes.items():
