@@ -5,20 +5,23 @@ Comes in: a reference as `docker pull` takes it. Goes out: a digest (`sha256:...
     RegistryError
     |- NotAReference   no image can be named so
     |- NotThere        404: no such tag, or no such image
-    |- Denied          401 or 403 with a token of anybody's: private, or not there (registries do not tell which)
+    |- Denied          401 or 403: private, or not there (registries do not tell which), or a login that is not enough
+    |- BadLogins       the file with logins is there, and is no Docker config
     |- NotARegistry    something answers there, but not as a registry does
     `- Trouble         the same question may be answered later (transient)
        |- Unreachable  no answer: refused, unknown host, time-out
        |- RateLimited  429; retry_after_s if the registry said so
        `- ServerError  5xx
 
-Only manifests are asked for, by HEAD, which Docker Hub does not count as a pull. Nobody's password is used. Not here:
-what follows from an answer (`automation/engine_image.py`). Source: OCI Distribution Specification 1.1, and for tokens
-the CNCF distribution project's "Token Authentication Specification".
+Only manifests are asked for, by HEAD, which Docker Hub does not count as a pull. First as anybody; a login of a Docker
+config file is used where a registry asks for one. Not here: what follows from an answer
+(`automation/engine_image.py`). Source: OCI Distribution Specification 1.1; for tokens the CNCF distribution project's
+"Token Authentication Specification"; for the file Docker's `config.json`, which Kubernetes' pull secrets hold, too.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import json
@@ -27,6 +30,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from urllib.request import parse_http_list, parse_keqv_list
 
 import httpx
@@ -139,9 +143,36 @@ class NotThere(Answered):
 
 
 class Denied(Answered):
-    """Anybody's token is not enough."""
+    """Anybody's token is not enough, nor the login's, if there was one. `logins` is where it was looked for."""
 
-    way_out = "it is private or not there, and nothing here has a password for it: look with `docker manifest inspect`"
+    def __init__(self, image: str, registry: str, said: str, logins: str = "", logged_in: bool = False) -> None:
+        super().__init__(image, registry, said)
+        self.logins, self.logged_in = logins, logged_in
+
+    @property
+    def way_out(self) -> str:  # type: ignore[override]
+        """Whose login was tried, or where one belongs."""
+        if self.logged_in:
+            return f"the login of {self.logins} is not enough: is it still good, and may it pull?"
+        none = f"{self.logins} has no login" if self.logins else "there is no login"
+        return (
+            f"it is private or not there, and {none} for it: "
+            "`docker login`, or name the Docker config file that has one in LLAMA_ASSETS_REGISTRY_CONFIG"
+        )
+
+
+class BadLogins(RegistryError):
+    """The file with logins cannot be read, or is none."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(path, why)
+        self.path, self.why = path, why
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} is no Docker config file ({self.why}); correct it, or name another one in "
+            "LLAMA_ASSETS_REGISTRY_CONFIG"
+        )
 
 
 class NotARegistry(Answered):
@@ -208,16 +239,69 @@ class Answer:
             return None
 
 
+@dataclass(frozen=True)
+class Logins:
+    """The logins of a Docker config file, read when one is asked for; `path` None or not there: nobody's."""
+
+    path: Path | None = None
+
+    def of(self, image: Reference) -> str | None:
+        """The value of a Basic `Authorization` for this image; None where there is none.
+
+        A name with a path (as Kubernetes allows) goes before one without, the longest first. Logins that Docker keeps
+        outside of the file (`credsStore`, `credHelpers`) are not asked for.
+
+        Raises:
+            BadLogins: the file is there, and is no such file.
+        """
+        found: dict[str, str] = {}
+        for name, entry in self._entries().items():
+            host, _, path = re.sub("^https?://", "", name).rstrip("/").partition("/")
+            path = "" if path in ("v1", "v2") else path
+            host = "docker.io" if host in DOCKER_HUB else host
+            ours = host == image.registry and f"{image.name}/".startswith(f"{path}/" if path else "")
+            if ours and (login := _login(entry)):
+                found[path] = login
+        return found[max(found, key=len)] if found else None
+
+    def _entries(self) -> Mapping[str, Mapping[str, str]]:
+        try:
+            text = self.path.read_text("utf-8") if self.path else "{}"
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            assert self.path
+            raise BadLogins(self.path, error.strerror or str(error)) from None
+        try:
+            return {str(name): dict(entry) for name, entry in dict(json.loads(text).get("auths", {})).items()}
+        except (ValueError, TypeError, AttributeError):
+            assert self.path
+            raise BadLogins(self.path, "its `auths` are not read") from None
+
+
+def _login(entry: Mapping[str, str]) -> str | None:
+    if entry.get("auth"):
+        return f"Basic {entry['auth']}"
+    if entry.get("username") and entry.get("password"):
+        pair = f"{entry['username']}:{entry['password']}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+    return None
+
+
 class Registry:
     """Asks registries. Keeps connections and tokens until it is closed.
 
-    `plain_http` is a `host[:port]` to be asked without TLS; one on this machine always is.
+    `plain_http` is a `host[:port]` to be asked without TLS; one on this machine always is. `logins` are used where a
+    registry asks for one, and sent to nobody without TLS but to such a registry.
     """
 
-    def __init__(self, limits: RegistryLimits | None = None, plain_http: str | None = None) -> None:
+    def __init__(
+        self, limits: RegistryLimits | None = None, plain_http: str | None = None, logins: Logins | None = None
+    ) -> None:
         self._limits = limits or RegistryLimits()
         self._plain_http = plain_http
-        self._tokens: dict[str, str] = {}  # by image: a token is for one name only
+        self._logins = logins or Logins()
+        self._allowed: dict[str, str] = {}  # `Authorization` by image: a token is for one name only
         self._http = httpx.Client(timeout=self._limits.timeout_s, follow_redirects=True)
 
     def __enter__(self) -> Registry:
@@ -258,19 +342,33 @@ class Registry:
         address = f"{self._address(image.registry)}/v2/{image.name}/manifests/{which}"
         answer = self._asked(method, address, image, self._headers(image))
         if answer.status == 401:  # the first 401 says where tokens are given
-            self._tokens[str(image)] = self._token(image, answer)
+            self._allowed[str(image)] = self._authorization(image, answer)
             answer = self._asked(method, address, image, self._headers(image))
-        return _judged(image, image.registry, answer)
+        return self._judged(image, image.registry, answer)
 
     def _headers(self, image: Reference) -> dict[str, str]:
-        token = self._tokens.get(str(image))
-        return {"Accept": ACCEPT, **({"Authorization": f"Bearer {token}"} if token else {})}
+        allowed = self._allowed.get(str(image))
+        return {"Accept": ACCEPT, **({"Authorization": allowed} if allowed else {})}
 
     def _address(self, registry: str) -> str:
         if registry in DOCKER_HUB:
             return "https://registry-1.docker.io"
-        plain = registry == self._plain_http or _on_this_machine(registry)
-        return f"{'http' if plain else 'https'}://{registry}"
+        return f"{'http' if self._is_plain(registry) else 'https'}://{registry}"
+
+    def _is_plain(self, registry: str) -> bool:
+        return registry == self._plain_http or _on_this_machine(registry)
+
+    def _denied(self, image: Reference, host: str, said: str) -> Denied:
+        return Denied(str(image), host, said, str(self._logins.path or ""), self._logins.of(image) is not None)
+
+    def _judged(self, image: Reference, host: str, answer: Answer) -> Answer:
+        if answer.status in (401, 403):
+            raise self._denied(image, host, answer.said)
+        if answer.status == 404 and not answer.is_a_page:
+            raise NotThere(str(image), host, answer.said)
+        if answer.status != 200 or answer.is_a_page:
+            raise NotARegistry(str(image), host, f"{answer.said}{', a web page' if answer.is_a_page else ''}")
+        return answer
 
     def _asked(self, method: str, address: str, image: Reference, headers: Mapping[str, str]) -> Answer:
         """One request, tried again while there is hope."""
@@ -310,30 +408,26 @@ class Registry:
                     raise httpx.DecodingError("it sends more than a manifest may have")
             return Answer(answer.status_code, answer.headers, bytes(body))
 
-    def _token(self, image: Reference, refusal: Answer) -> str:
+    def _authorization(self, image: Reference, refusal: Answer) -> str:
+        """What a registry that refused is to be asked with: a token of anybody's or of the login's, or the login."""
         scheme, _, rest = refusal.headers.get("WWW-Authenticate", "").partition(" ")
         asked = parse_keqv_list([part for part in parse_http_list(rest) if "=" in part])
         realm = asked.get("realm")
+        login = self._logins.of(image)
+        if scheme.lower() == "basic" and login:
+            return login
         if scheme.lower() != "bearer" or not realm:
-            raise Denied(str(image), image.registry, f"wants {scheme} credentials" if scheme else refusal.said)
+            raise self._denied(image, image.registry, f"wants {scheme} credentials" if scheme else refusal.said)
         query = {"service": asked.get("service", ""), "scope": asked.get("scope", f"repository:{image.name}:pull")}
         try:
             address = str(httpx.URL(realm).copy_merge_params({key: value for key, value in query.items() if value}))
-            answer = _judged(image, _host(address), self._asked("GET", address, image, {}))
+            safe = httpx.URL(address).scheme == "https" or self._is_plain(image.registry)
+            headers = {"Authorization": login} if login and safe else {}
+            answer = self._judged(image, _host(address), self._asked("GET", address, image, headers))
             given = json.loads(answer.body)
-            return str(given.get("token") or given["access_token"])
+            return f"Bearer {given.get('token') or given['access_token']}"
         except (NotThere, httpx.InvalidURL, ValueError, KeyError, AttributeError):  # the image was not asked for yet
             raise NotARegistry(str(image), image.registry, f"names {realm}, which gives no token") from None
-
-
-def _judged(image: Reference, host: str, answer: Answer) -> Answer:
-    if answer.status in (401, 403):
-        raise Denied(str(image), host, answer.said)
-    if answer.status == 404 and not answer.is_a_page:
-        raise NotThere(str(image), host, answer.said)
-    if answer.status != 200 or answer.is_a_page:
-        raise NotARegistry(str(image), host, f"{answer.said}{', a web page' if answer.is_a_page else ''}")
-    return answer
 
 
 def _on_this_machine(registry: str) -> bool:

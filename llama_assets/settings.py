@@ -76,6 +76,11 @@ class Settings(BaseSettings):
         pattern=r"^[^\s/@]+$",
         description="host[:port] of a container registry without TLS, for the engine's image",
     )
+    registry_config: Path | None = Field(
+        None,
+        description="Docker config file with logins of private registries, for the engine's image; "
+        "~/.docker/config.json if not set",
+    )
     webhook_secret: SecretStr | None = Field(
         None, description="what the Hub's webhook is to send as its secret, where one is listened for"
     )

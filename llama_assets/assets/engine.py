@@ -6,7 +6,9 @@ reported as the data version of `engine`. Not here: looking (`engine.image`), wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -50,9 +52,12 @@ def engine_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDe
 def look_now(image: EngineImage, platform: Platform, limits: RegistryLimits | None = None) -> ImageLook:
     """Ask the image's registry. Raises nothing."""
     from llama_assets.engine.image import look_at_image
-    from llama_assets.registry import Registry
+    from llama_assets.registry import Logins, Registry
 
-    with Registry(limits, platform.settings.plain_http_registry) as registry:
+    settings = platform.settings
+    usual = os.path.expanduser("~/.docker/config.json")  # noqa: PTH111 - raises nothing where a pod's user has no home
+    logins = Logins(settings.registry_config or Path(usual))
+    with Registry(limits, settings.plain_http_registry, logins) as registry:
         return look_at_image(image, registry)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -20,6 +21,7 @@ class LoopbackRegistry:
     """`push` gives a name its bytes; `heard` is every request as (method, path)."""
 
     tokens: bool = False
+    private: str | None = None  # user:password; with `tokens` the token is given for it, else it is asked for itself
     names_digest: bool = True
     manifests: dict[str, bytes] = field(default_factory=dict)
     heard: list[tuple[str, str]] = field(default_factory=list)
@@ -55,6 +57,12 @@ class Handler(BaseHTTPRequestHandler):
         registry.heard.append((self.command, self.path))
         if registry.faults and registry.faults[0](self):
             return None
+        login = f"Basic {base64.b64encode((registry.private or '').encode()).decode()}"
+        given = self.headers.get("Authorization")
+        if self.path.startswith("/token") and registry.private and given != login:
+            return self.error(401, "unauthorized")
+        if not registry.tokens and registry.private and given != login:
+            return self.answer(401, b"", {"WWW-Authenticate": 'Basic realm="a registry"'})
         if self.path.startswith("/token"):
             registry.scopes += parse_qs(urlsplit(self.path).query).get("scope", [])
             return self.answer(200, json.dumps({"token": "anybodys"}).encode())

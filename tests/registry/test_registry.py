@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 
 from llama_assets.registry import (
+    BadLogins,
     Denied,
+    Logins,
     NotAReference,
     NotARegistry,
     NotThere,
@@ -83,6 +88,64 @@ def test_a_registry_that_wants_a_token_is_asked_for_anybodys_once(site, registry
     assert [method for method, _ in site.heard] == ["HEAD", "GET", "HEAD", "HEAD"]
     assert site.heard[1][1].startswith("/token?kind=pull&service=loopback%2C")
     assert site.scopes == ["repository:team/swap:pull"]
+
+
+def config(folder, site, **auths) -> Logins:
+    """A Docker config file with a login for this registry."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({"auths": {name.replace("HERE", site.host): entry for name, entry in auths.items()}}))
+    return Logins(path)
+
+
+def coded(login: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(login.encode()).decode()}
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["a token for the login", "the login itself"])
+@pytest.mark.parametrize(
+    "auths",
+    [
+        {"HERE": coded("me:s3cret")},
+        {"https://HERE/v2/": {"username": "me", "password": "s3cret"}},
+        {"HERE/team": coded("me:s3cret"), "HERE": coded("other:x"), "HERE/team/swapped": coded("other:y")},
+    ],
+    ids=["auth", "username and password", "of the longest path"],
+)
+def test_a_private_registry_is_asked_with_the_login_of_a_docker_config_file(site, tmp_path, tokens, auths):
+    site.private, site.tokens = "me:s3cret", tokens
+    digest = site.push("team/swap", "cuda", "first")
+    with Registry(LIMITS, logins=config(tmp_path, site, **auths)) as registry:
+        assert registry.digest_of(image(site)) == digest and registry.exists(image(site).pinned(digest))
+
+
+def test_without_a_login_that_is_enough_it_says_where_one_was_looked_for_and_not_what_it_is(site, tmp_path):
+    site.private, site.tokens = "me:s3cret", True
+    site.push("team/swap", "cuda", "first")
+    for logins, says in (
+        (Logins(tmp_path / "none.json"), r"none.json has no login for it: `docker login`, or name the Docker config"),
+        (Logins(), "there is no login for it"),
+        (config(tmp_path, site, HERE=coded("me:expired")), r"the login of \S*config.json is not enough"),
+    ):
+        with Registry(LIMITS, logins=logins) as registry, pytest.raises(Denied, match=says) as found:
+            registry.digest_of(image(site))
+        assert "expired" not in str(found.value) and coded("me:expired")["auth"] not in str(found.value)
+
+
+def test_a_file_that_is_no_docker_config_is_named(site, tmp_path):
+    site.private = "me:s3cret"
+    (tmp_path / "config.json").write_text('{"auths": ["HERE"]}')
+    with Registry(LIMITS, logins=Logins(tmp_path / "config.json")) as registry, pytest.raises(BadLogins, match="auths"):
+        registry.digest_of(image(site))
+
+
+def test_a_login_is_for_its_own_registry_and_docker_hubs_goes_by_its_old_name(tmp_path):
+    logins = Logins(tmp_path / "config.json")
+    entries = {"https://index.docker.io/v1/": coded("me:hub"), "ghcr.io": coded("me:gh"), "quay.io": {}}
+    logins.path.write_text(json.dumps({"auths": entries, "credsStore": "desktop"}))
+    of = {name: logins.of(Reference.parse(name)) for name in ("alpine", "ghcr.io/a/b", "quay.io/a/b", "ghcr.io.evil/a")}
+    assert {name: found and base64.b64decode(found.split()[1]).decode() for name, found in of.items()} == {
+        "alpine": "me:hub", "ghcr.io/a/b": "me:gh", "quay.io/a/b": None, "ghcr.io.evil/a": None,
+    }  # fmt: skip
 
 
 def test_a_digest_that_is_not_named_is_the_hash_of_the_manifest(site, registry):
