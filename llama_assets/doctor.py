@@ -144,19 +144,22 @@ def _photos(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
 
 
 def _store(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
+    from llama_assets.store import short
     from llama_assets.tasks.candidates import lineup, serving_by
 
     root = platform.settings.store
     store = platform.store()
     for model in catalog.models:
         current = store.current(model.id)
-        says = f"fingerprint {current.fingerprint[:12]}, {current.bytes / 1e9:.2f} GB" if current else "not fetched yet"
+        says = (
+            f"fingerprint {short(current.fingerprint)}, {current.bytes / 1e9:.2f} GB" if current else "not fetched yet"
+        )
         yield Finding("store", True, f"{model.id}: {says}")
     beside = lineup(store, catalog.models, serving_by(platform, catalog), automatic=True)
     for arm, why in beside.quarantined.items():
         yield Finding("store", False, f"{arm} is not served, {why}")
     for one in beside.waiting:
-        todo = f"`llama-assets promote {one.of}` or `llama-assets reject {one.of} {one.published.fingerprint[:12]}`"
+        todo = f"`llama-assets promote {one.of}` or `llama-assets reject {one.of} {short(one.published.fingerprint)}`"
         yield Finding("store", True, f"{one.arm} waits for a person, {todo}: {one.last or 'the engine is not ours'}")
     there = next(folder for folder in [root.absolute(), *root.absolute().parents] if folder.is_dir())
     yield Finding("store", True, f"{shutil.disk_usage(there).free / 1e9:.0f} GB free in {there}")

@@ -15,6 +15,7 @@ from llama_assets.assets.described import first_paragraph
 from llama_assets.catalog import Automation, Catalog, Model
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
+from llama_assets.store import short
 from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected
 
 GROUP = "gguf"
@@ -127,8 +128,8 @@ def _waiting(found: Downloaded) -> str:
     if found.candidate is None:
         return ""
     if found.held_back:
-        return f"; {found.candidate.fingerprint[:12]} is not promoted: {found.held_back}"
-    names = found.candidate.fingerprint[:12], found.current.fingerprint[:12]
+        return f"; {short(found.candidate.fingerprint)} is not promoted: {found.held_back}"
+    names = short(found.candidate.fingerprint), short(found.current.fingerprint)
     return "; {} is a candidate and waits for its verdict, {} is served meanwhile".format(*names)
 
 

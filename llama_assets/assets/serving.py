@@ -9,21 +9,19 @@ text (`engine.config`), where it goes (`platforms`).
 import contextlib
 import hashlib
 from collections.abc import Collection, Iterator
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from llama_assets.assets import gguf, versions
 from llama_assets.assets.described import first_paragraph
-from llama_assets.catalog import Catalog, Model
+from llama_assets.catalog import Catalog
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
-from llama_assets.tasks.candidates import as_candidate, serving_by
-from llama_assets.tasks.messages import Inspect, Inspected, ModelFiles
+from llama_assets.tasks import applying
+from llama_assets.tasks.messages import Inspected
 
 if TYPE_CHECKING:
-    from llama_assets.engine import Served
     from llama_assets.platforms import Applied
 
 GROUP = "serving"
@@ -138,8 +136,7 @@ def inspected(
     context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform, automatic: bool = False
 ) -> Inspected:
     """What the store holds of every model, with candidates and what is quarantined."""
-    serving = serving_by(platform, catalog)
-    return run_task(context, platform, Inspect(models=catalog.models, serving=serving, automatic=automatic), Inspected)
+    return run_task(context, platform, applying.question(platform, catalog, automatic), Inspected)
 
 
 def apply_config(
@@ -153,7 +150,7 @@ def apply_config(
 
     Nothing else lists a candidate, so whoever applies without any takes out what a killed benchmark left.
     """
-    files = [served(catalog, one) for model, one in found.current.items() if model not in found.quarantined]
+    files = applying.served_by(catalog, found, candidates_of)
     if not files:
         why = "; ".join(f"{model} is {says}" for model, says in found.quarantined.items())
         raise dg.Failure(
@@ -162,26 +159,5 @@ def apply_config(
             else "no model has a verified file, so there is nothing to serve; materialize gguf/* first",
             allow_retries=False,
         )
-    files += [
-        candidate_served(catalog.model(one.model), one.arm, one.files)
-        for one in found.candidates
-        if one.due and one.model in candidates_of
-    ]
     with said_plainly():
         return platform.apply_config(catalog, files, context.log.info)
-
-
-def served(catalog: Catalog, files: ModelFiles) -> "Served":
-    """A model's verified files as the engine is told of them."""
-    return _served(catalog.model(files.model), files)
-
-
-def candidate_served(model: Model, arm: str, files: ModelFiles) -> "Served":
-    """A candidate's files: under its arm's name, and never under a name that people use."""
-    return _served(as_candidate(model, arm), files)
-
-
-def _served(model: Model, files: ModelFiles) -> "Served":
-    from llama_assets.engine import Served
-
-    return Served(model, files.fingerprint, PurePosixPath(files.model_file), PurePosixPath(files.mmproj_file))

@@ -24,6 +24,7 @@ from llama_assets.engine.drift import LEASE_MANAGER, MANAGER, Drift, drift, owns
 from llama_assets.engine.errors import FieldsTaken, NotReplaceable, NotRolledOut, OtherConfig, OtherImage
 from llama_assets.engine.pods import Hindrance, hindrance, image_that_runs, newest, ready
 from llama_assets.kube import Conflict, Forbidden, Invalid, Kube, NotFound, Refused, Trouble
+from llama_assets.store import short
 
 Object = dict[str, Any]
 LAST_LINES = 8
@@ -88,7 +89,7 @@ class EngineStatus:
             first = f"{self.what}: pod {self.running.pod} runs {self.running.image}"
         else:
             first = f"{self.what}: {self.hindrance or 'at 0 replicas, so nothing runs'}"
-        served = ", ".join(f"{model} {fingerprint[:12]}" for model, fingerprint in self.served.items())
+        served = ", ".join(f"{model} {short(fingerprint)}" for model, fingerprint in self.served.items())
         drifted = [f"drift: {one}" for one in self.drift] or ["drift: none"]
         return [first, f"image: {self.wanted}", f"serves: {served or 'no model'}", *drifted]
 
@@ -267,8 +268,8 @@ class EngineDeployment:
         serves = json.loads(data.get(body.FINGERPRINTS) or "{}")
         for model, wanted in fingerprints.items():
             if serves.get(model) != wanted:
-                there = f"{serves[model][:12]} of {model}" if model in serves else f"no {model}"
-                raise OtherConfig(name, f"serves {there}, and {wanted[:12]} is to be asked")
+                there = f"{short(serves[model])} of {model}" if model in serves else f"no {model}"
+                raise OtherConfig(name, f"serves {there}, and {short(wanted)} is to be asked")
         runs, pinned = RunningEngine(name, image_that_runs(found)), self.pod.image.digest
         if pinned and runs.digest and runs.digest != pinned:
             raise OtherImage(name, runs.digest, pinned)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from llama_assets.catalog import Engine, Model
+from llama_assets.store import short
 
 Word = Literal["better", "worse", "equivalent", "inconclusive"]
 Action = Literal["promote", "recommend", "reject", "wait"]
@@ -120,7 +121,7 @@ def loading_key(fingerprint: str, model: Model, engine: Engine, image: str | Non
     Another fingerprint, argument or image is another key, and so free again.
     """
     told = [fingerprint, model.context, model.arguments, engine.arguments, engine.gpu_layers, engine.kind, image]
-    return f"{fingerprint[:12]}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
+    return f"{short(fingerprint)}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]}"
 
 
 def is_quarantined(failures: Sequence[object], after: int) -> bool:

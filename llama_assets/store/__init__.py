@@ -28,6 +28,7 @@ from llama_assets.store.errors import (
     Unusable,
     WrongBytes,
     in_words,
+    short,
 )
 from llama_assets.store.footprint import Footprint, footprint
 from llama_assets.store.gc import Garbage, Item, Plan
@@ -67,6 +68,7 @@ __all__ = [
     "Unusable",
     "WrongBytes",
     "in_words",
+    "short",
 ]
 
 _DEFAULTS = StoreLimits()

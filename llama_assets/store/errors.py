@@ -21,6 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+def short(fingerprint: str) -> str:
+    """The beginning of a fingerprint: what people are shown and may type, and what names a candidate's arm."""
+    return fingerprint[:12]
+
+
 def in_words(count: int) -> str:
     """A number of bytes as people write it, in decimal units as the Hub shows them: 5.03 GB."""
     if count < 1000:
@@ -151,9 +156,9 @@ class NoWayBack(StoreError):
     obstacles: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        here = "; ".join(f"{name[:12]} is {why}" for name, why in self.obstacles.items())
+        here = "; ".join(f"{short(name)} is {why}" for name, why in self.obstacles.items())
         return (
-            f"{self.model}: nothing to go back to from {self.current[:12]}, which stays current: "
+            f"{self.model}: nothing to go back to from {short(self.current)}, which stays current: "
             f"{here or 'no earlier verified fingerprint is here'}. `llama-assets store list` shows what is; "
             f"an earlier commit as `revision` in the catalog and gguf/{self.model} bring another"
         )
@@ -167,7 +172,7 @@ class AlreadyCurrent(StoreError):
     fingerprint: str
 
     def __str__(self) -> str:
-        return f"{self.model}: {self.fingerprint[:12]} is current already; nothing is rolled back and nothing refused"
+        return f"{self.model}: {short(self.fingerprint)} is current already; nothing is rolled back and nothing refused"
 
 
 @dataclass(eq=False)

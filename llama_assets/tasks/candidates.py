@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llama_assets.catalog import Automation, Catalog, Model
 from llama_assets.platforms import Platform
 from llama_assets.policy.promotion import Decision, Measured, advise, decide, is_due, is_quarantined, loading_key
-from llama_assets.store import Published, Store, Trial
+from llama_assets.store import Published, Store, Trial, short
 from llama_assets.tasks.messages import Serving, Settled
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from llama_assets.verdict import Judgement
 
 Say = Callable[[str], None]
-FINGERPRINT = 12  # characters of it in the name of a candidate's arm
 TRIED = "candidate"  # the same place in the name of what the catalog tries
 
 
@@ -252,7 +251,7 @@ def _overtaken(store: Store, of: str, fingerprint: str, record: Record) -> Decis
     if current is not None and current.fingerprint == fingerprint:
         return Decision("promote", "inconclusive", "it was promoted meanwhile")
     if current is None or current.fingerprint != record.arm(of)["fingerprint"]:
-        now = current.fingerprint[:12] if current else "nothing"
+        now = short(current.fingerprint) if current else "nothing"
         return Decision("wait", "inconclusive", f"{now} became current meanwhile, and it was measured against another")
     return None
 
@@ -329,7 +328,7 @@ def _wanted(store: Store, model: str) -> Published | None:
 def _candidate(store: Store, published: Published, model: Model, serving: Serving) -> Contender:
     from llama_assets.bench.rows import candidate_arm
 
-    arm = candidate_arm(model.id, published.fingerprint[:FINGERPRINT])
+    arm = candidate_arm(model.id, short(published.fingerprint))
     trials = store.trials(model.id).of("undecided", published.fingerprint)
     key = loading_key(published.fingerprint, model, serving.engine, serving.image)
     return Contender(

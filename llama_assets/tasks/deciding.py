@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from llama_assets.launch import TaskKind
-from llama_assets.store import NotPublished, Store
-from llama_assets.tasks.candidates import FINGERPRINT, candidate
+from llama_assets.store import NotPublished, Store, short
+from llama_assets.tasks.candidates import candidate
 from llama_assets.tasks.messages import Answer, Request
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Decided(Answer):
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        name, as_before = self.fingerprint[:FINGERPRINT], "" if self.changed else " (as before)"
+        name, as_before = short(self.fingerprint), "" if self.changed else " (as before)"
         if self.action == "reject":
             yield f"{self.model}: {name} is refused{as_before}; to undo it: llama-assets promote {self.model} {name}"
             return
@@ -119,9 +119,7 @@ def _rejected(store: Store, request: Decide, before: str | None) -> tuple[str, b
         name = str(request.fingerprint)  # one that is not here yet may be rejected by its whole name
     if name == before:
         model = request.model
-        raise Undecidable(
-            f"{name[:FINGERPRINT]} of {model} is current; `llama-assets rollback {model}` goes back from it"
-        )
+        raise Undecidable(f"{short(name)} of {model} is current; `llama-assets rollback {model}` goes back from it")
     known = name in store.refused(request.model)
     if not known or request.why:
         store.refuse(request.model, name, request.why or "rejected by hand")

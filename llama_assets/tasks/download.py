@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from llama_assets.catalog import Model
 from llama_assets.hub import Hub, HubError, RemoteFile, Revision
-from llama_assets.store import Damaged, Part, Published, Store, StoreError, WrongBytes, in_words
+from llama_assets.store import Damaged, Part, Published, Store, StoreError, WrongBytes, in_words, short
 from llama_assets.tasks.progress import Progress, duration
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class DownloadFailed(Exception):
     exit_status = 1
 
     def __str__(self) -> str:
-        served = f"{self.served[:12]} stays current" if self.served else "no earlier file is current"
+        served = f"{short(self.served)} stays current" if self.served else "no earlier file is current"
         kept = f", {in_words(self.kept)} of {in_words(self.of)} are kept for the next run" if self.kept else ""
         return f"{self.model}: {self.why}\n  {served}{kept}"
 
@@ -304,7 +304,7 @@ def _held_back(store: Store, model: Model, fingerprint: str, promotion: Promotio
     if current in (None, fingerprint):  # a first file has none to beat
         return ""
     if current in store.tried(model.id) and model.candidate and model.candidate.files:
-        return f"{current[:12]} is current, which the catalog tries; {to_write(model)}"
+        return f"{short(current)} is current, which the catalog tries; {to_write(model)}"
     return "" if promotion == "at_once" else "it waits for its verdict"
 
 
@@ -318,11 +318,11 @@ def to_write(model: Model) -> str:
 
 
 def _last_line(done: Downloaded, before: str | None) -> str:
-    name = f"{done.model}: {done.fingerprint[:12]} of {done.revision.repo} at {done.revision.commit[:7]}"
+    name = f"{done.model}: {short(done.fingerprint)} of {done.revision.repo} at {done.revision.commit[:7]}"
     if done.unchanged:
         state = "and is not promoted: " + done.held_back if done.held_back else "and is current"
         return f"{name} is here already, nothing was downloaded, {state}"
     fetched = f"{in_words(done.bytes_fetched)} fetched in {duration(done.seconds)}"
     if done.held_back:
         return f"{name} is here, verified, {fetched}; {done.held_back}"
-    return f"{name} is current, verified, {fetched}" + (f"; before it was {before[:12]}" if before else "")
+    return f"{name} is current, verified, {fetched}" + (f"; before it was {short(before)}" if before else "")

@@ -12,10 +12,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from llama_assets.launch import TaskKind
-from llama_assets.store import in_words
+from llama_assets.store import in_words, short
 from llama_assets.tasks.messages import Answer, Inspect, Inspected, Message, Request
-
-SHORT = 12  # characters of a fingerprint that people are shown, and may type
 
 
 def in_use(served: Mapping[str, str]) -> dict[str, str]:
@@ -87,7 +85,7 @@ class StoredSet(Message):
         refused = f"refused ({self.refused})" if self.refused is not None else ""
         missing = f"{' and '.join(self.missing)} gone or damaged" if self.missing else ""
         standing = ", ".join([*self.stays, *filter(None, (refused, missing))]) or "nothing needs it: gc takes it"
-        return f"{self.fingerprint[:SHORT]}  {in_words(self.bytes):>8}  {self.source or 'unknown source'}  {standing}"
+        return f"{short(self.fingerprint)}  {in_words(self.bytes):>8}  {self.source or 'unknown source'}  {standing}"
 
 
 class StoredModel(Message):
@@ -116,7 +114,7 @@ class Stored(Answer):
             yield from (f"  {one}" for one in model.sets)
             here = {one.fingerprint for one in model.sets}
             gone = {listed: why for listed, why in model.refused.items() if listed not in here}
-            yield from (f"  {listed[:SHORT]}  not here  refused ({why})" for listed, why in gone.items())
+            yield from (f"  {short(listed)}  not here  refused ({why})" for listed, why in gone.items())
         begun = f", {in_words(self.partial_bytes)} of it begun downloads" if self.partial_bytes else ""
         yield f"{in_words(self.bytes)} in all{begun}; {in_words(self.free_bytes)} free"
 
@@ -132,7 +130,7 @@ class Kept(Message):
     bytes: int
 
     def __str__(self) -> str:
-        named = f"{self.model} {self.name[:SHORT]}" if self.model else self.name[:SHORT]
+        named = f"{self.model} {short(self.name)}" if self.model else short(self.name)
         size = f", {in_words(self.bytes)}" if self.bytes else ""
         return f"{self.kind} {named}: {self.why}{size}"
 
@@ -170,7 +168,7 @@ class RolledBack(Answer):
 
     def lines(self) -> Iterator[str]:
         """For people."""
-        now, refused = self.now.fingerprint[:SHORT], self.refused[:SHORT]
+        now, refused = short(self.now.fingerprint), short(self.refused)
         if self.dry_run:
             yield f"{self.model}: {now} ({in_words(self.now.bytes)}) would be current, {refused} refused"
         elif self.moved:
@@ -191,4 +189,4 @@ class Pinned(Answer):
     def lines(self) -> Iterator[str]:
         """For people."""
         state = "is pinned: gc keeps it" if self.pinned else "is not pinned"
-        yield f"{self.model} {self.fingerprint[:SHORT]} {state}{'' if self.changed else ' (as before)'}"
+        yield f"{self.model} {short(self.fingerprint)} {state}{'' if self.changed else ' (as before)'}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from llama_assets.catalog import Model
 from llama_assets.hub import Hub, HubError
-from llama_assets.store import NotPublished, NoWayBack, Published, Store, in_words
+from llama_assets.store import NotPublished, NoWayBack, Published, Store, in_words, short
 from llama_assets.tasks.download import DownloadFailed, download
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def damage(store: Store, published: Published) -> str:
         return ""
     roles = " and ".join(dict.fromkeys(part.role for part in missing))
     size = in_words(sum(part.size for part in missing))
-    return f"{published.model} {published.fingerprint[:12]}: {roles} ({size}) is gone or damaged"
+    return f"{published.model} {short(published.fingerprint)}: {roles} ({size}) is gone or damaged"
 
 
 def advice(store: Store, published: Published) -> str:
@@ -78,9 +78,11 @@ def advice(store: Store, published: Published) -> str:
         back = store.way_back(model)
     except (NotPublished, NoWayBack):
         return f"it is served as well as it can be; no earlier fingerprint of {model} is here to go back to"
-    return f"it is served as well as it can be; `llama-assets rollback {model}` serves {back.fingerprint[:12]} instead"
+    return (
+        f"it is served as well as it can be; `llama-assets rollback {model}` serves {short(back.fingerprint)} instead"
+    )
 
 
 def _failed(store: Store, current: Published, why: str) -> RepairFailed:
     what = damage(store, current).partition(": ")[2]
-    return RepairFailed(f"{current.model} {current.fingerprint[:12]}", what, why, advice(store, current))
+    return RepairFailed(f"{current.model} {short(current.fingerprint)}", what, why, advice(store, current))

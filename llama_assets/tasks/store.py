@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llama_assets.catalog import Model
-from llama_assets.store import BadHeader, Published, Refused, Store, StoreError, in_words
+from llama_assets.store import BadHeader, Published, Refused, Store, StoreError, in_words, short
 from llama_assets.tasks.messages import (
     Candidate,
     Download,
@@ -58,7 +58,7 @@ def _own_files(work: Work, store: Store, request: Download) -> Downloaded:
         kept = _current(store, model)
         if kept is None:
             raise
-        work.say(f"{model.id}: {kept.fingerprint[:12]} stays current and served: {error.why}")
+        work.say(f"{model.id}: {short(kept.fingerprint)} stays current and served: {error.why}")
         return _kept(kept, model, f"{error}{_damaged(store, kept)}")
     if not done.promoted:
         kept = store.current(model.id)
@@ -67,11 +67,11 @@ def _own_files(work: Work, store: Store, request: Download) -> Downloaded:
         unmended = _mended(work, store, model)
         if done.fingerprint not in store.refused(model.id):
             aside = done.held_back if kept.fingerprint in store.tried(model.id) else ""
-            says = aside or f"it is a candidate; {kept.fingerprint[:12]} is served meanwhile"
-            work.say(f"{model.id}: {done.fingerprint[:12]} is not promoted: {says}")
+            says = aside or f"it is a candidate; {short(kept.fingerprint)} is served meanwhile"
+            work.say(f"{model.id}: {short(done.fingerprint)} is not promoted: {says}")
             beside = {"current": _files(kept), "candidate": _files(done.published), "held_back": aside}
             return _downloaded(done).model_copy(update={**beside, "update_error": unmended.strip() or None})
-        return _kept(kept, model, f"{done.fingerprint[:12]} is not promoted: {done.held_back}{unmended}")
+        return _kept(kept, model, f"{short(done.fingerprint)} is not promoted: {done.held_back}{unmended}")
     return _downloaded(done)
 
 
@@ -128,7 +128,7 @@ def store_task(work: Work) -> Inspected:
             faults[model.id] = _repaired(work, store, model, faults[model.id])
         says = [fault.says for fault in faults[model.id]] or ["sha256, header and projector are good"]
         for line in says:
-            work.say(f"{model.id}: {files.fingerprint[:12]}, {in_words(files.bytes)} read again: {line}")
+            work.say(f"{model.id}: {short(files.fingerprint)}, {in_words(files.bytes)} read again: {line}")
     return Inspected(
         current={model.id: _files(files) for model, files in found.items()},
         faults={name: says for name, says in faults.items() if says},

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llama_assets.catalog import Model
 from llama_assets.hub import Hub, HubError
-from llama_assets.store import Published, Store, StoreError
+from llama_assets.store import Published, Store, StoreError, short
 from llama_assets.tasks.download import DownloadFailed, download
 
 
@@ -50,8 +50,8 @@ def _bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[
     if name == own:
         return Brought(why="its candidate's files are the model's own, byte for byte: take `candidate` out")
     if name in refused and name not in store.sets(model.id):
-        say(f"{model.id}: its candidate {name[:12]} is not fetched, it is refused: {refused[name]}")
-        return Brought(why=f"{name[:12]} is refused: {refused[name]}")
+        say(f"{model.id}: its candidate {short(name)} is not fetched, it is refused: {refused[name]}")
+        return Brought(why=f"{short(name)} is refused: {refused[name]}")
     done = download(hub, store, asked, promotion="on_verdict", commit=revision.commit, say=say)
     return Brought(done.published, f"refused: {refused[name]}" if name in refused else "", done.bytes_fetched)
 
