@@ -307,13 +307,14 @@ def lease_status(as_json: bool) -> None:
 @click.option("--without-reaper", is_flag=True, help="Hold though nobody would give the card back if we died.")
 def lease_hold(minutes: float, dry_run: bool, without_reaper: bool) -> None:
     """Take the card, keep it for some minutes or until Ctrl-C or `release`, give it back."""
+    from llama_assets.tasks.courtesy import courteous
     from llama_assets.tasks.hold import hold, previewed
 
     settings = Settings.read()
     if without_reaper:
         settings = settings.model_copy(update={"without_reaper": True})
     platform = open_platform(settings)
-    lease = platform.lease(platform.catalog())
+    lease = courteous(platform, platform.catalog(), lambda line: click.echo(line, err=True))
     if dry_run:
         found = previewed(lease, lambda line: click.echo(line, err=True))
         for line in found.lines:
@@ -338,6 +339,21 @@ def lease_release(dry_run: bool) -> None:
     if not dry_run:
         lease.release()
     click.echo(f"{'would ask' if dry_run else 'asked'} {record.holder} to give back token {record.token}")
+
+
+@main.command()
+def courtesy() -> None:
+    """Resume Immich's queues that a holder of the card paused and, because it died, did not resume."""
+    from llama_assets.platforms import PlatformError
+
+    platform = _platform()
+    found = platform.courtesy(platform.catalog(), click.echo)
+    if found is None:
+        raise PlatformError("no courtesy to Immich here: set LLAMA_ASSETS_IMMICH_ADMIN_KEY, where results are mounted")
+    told = found.mend()
+    if not told.resumed and not told.trouble:
+        click.echo("nothing is left paused by a holder that died")
+    sys.exit(1 if told.trouble else 0)
 
 
 @main.group()

@@ -213,6 +213,7 @@ class Immich:
             base_url=f"{self.address}/api/",
             headers={"x-api-key": self.key, "Accept": "application/json"},
             timeout=self.limits.timeout_s,
+            verify=self.address.startswith("https"),  # certificates are read at once, and plain HTTP needs none
             follow_redirects=False,  # httpx would send the key's header along, to wherever it leads
         )
         self._version: tuple[int, int, int] | None = None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # imported where it is asked: its HTTP client is a quarter of
     from llama_assets.bench import Source
     from llama_assets.engine import Drift, EngineConfig, EngineDeployment, Processes, Served, SwapClient
     from llama_assets.gpu.objects import Card
+    from llama_assets.gpu.queues import Courtesy
+    from llama_assets.immich import Immich
 
 
 # Where a configuration names a model's verified file, whichever engine it is for: the id and the fingerprint.
@@ -120,6 +122,35 @@ class Platform:
     def lease(self, catalog: Catalog) -> Lease:
         """Who may use the card."""
         return FileLease(self.results / f"{catalog.gpu.lease}.json", tenants=tuple(map(str, catalog.tenants)))
+
+    def courtesy(self, catalog: Catalog, say: Callable[[str], None]) -> Courtesy | None:
+        """What makes Immich's queues wait while its card is lent; None without an administrator's key.
+
+        A tenant is Immich's when its namespace or name says so. On one machine the tenants are not touched, and their
+        queues wait all the same: what they do on the card would be measured.
+
+        Raises:
+            PlatformError: there is a key and no address.
+        """
+        from llama_assets.gpu.queues import Courtesy, QueueLimits
+
+        settings = self.settings
+        if settings.immich_admin_key is None:
+            return None
+        if settings.immich_url is None:
+            raise PlatformError("LLAMA_ASSETS_IMMICH_ADMIN_KEY needs LLAMA_ASSETS_IMMICH_URL, which is not set")
+        if not any("immich" in str(tenant) for tenant in catalog.tenants):
+            say("immich: no tenant of the catalog is Immich's (none has immich in its name), so its queues go on")
+            return None
+        address, key = settings.immich_url, settings.immich_admin_key.get_secret_value()
+
+        def connect(limits: QueueLimits) -> Immich:
+            from llama_assets.immich import Immich, ImmichLimits
+
+            found = ImmichLimits(timeout_s=limits.request_s, whole_s=limits.request_s, attempts=limits.attempts)
+            return Immich(address, key, "LLAMA_ASSETS_IMMICH_ADMIN_KEY", found)
+
+        return Courtesy(self.results / "courtesy", connect, say)
 
     def engine(
         self,
@@ -264,6 +295,14 @@ class ClusterPlatform(Platform):
                 "'kubernetes' only a task's pod opens the model volume; materialize gguf/* to see what it holds"
             )
         return super().store()
+
+    def courtesy(self, catalog: Catalog, say: Callable[[str], None]) -> Courtesy | None:
+        """As on one machine; also None where results are not mounted: nobody else would see what we paused."""
+        if self.settings.immich_admin_key is not None and not self.results.is_dir():
+            says = f"LLAMA_ASSETS_RESULTS={str(self.results)!r} is not mounted here, so Immich's queues go on"
+            say(f"immich: {says}; a Job's are paused")
+            return None
+        return super().courtesy(catalog, say)
 
     @property
     def has_store(self) -> bool:

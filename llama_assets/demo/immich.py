@@ -31,7 +31,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-LEARNING = ("smartSearch", "faceDetection", "facialRecognition", "duplicateDetection", "ocr")
+LEARNING = ("smartSearch", "faceDetection", "facialRecognition", "ocr", "duplicateDetection")
 OTHERS = ("thumbnailGeneration", "metadataExtraction", "backgroundTask")
 ME = "11111111-1111-4111-8111-111111111111"
 OTHER = "22222222-2222-4222-8222-222222222222"

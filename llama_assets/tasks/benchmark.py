@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from llama_assets.catalog import Catalog
 from llama_assets.tasks.candidates import Contender, Lineup, facts_of, lineup, serving_by, settle, unsettled
+from llama_assets.tasks.courtesy import courteous, write_down
 from llama_assets.tasks.fitting import fitting
 from llama_assets.tasks.hold import holder
 from llama_assets.tasks.messages import Answered, ArmResult, Benchmark, Benchmarked, Postponed
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from llama_assets.bench.question import Question
     from llama_assets.bench.record import Arm, Comparison
     from llama_assets.bench.session import Outcome
-    from llama_assets.tasks.work import Work
     from llama_assets.bench.turns import StopRule
+    from llama_assets.tasks.work import Work
 
 
 class SessionHalted(RuntimeError):
@@ -205,12 +206,13 @@ def _under_the_lease(
     from llama_assets.engine import Served
 
     catalog = permission.catalog
-    lease = permission.over(work.platform.lease(catalog))
+    card = courteous(work.platform, catalog, work.say)
+    lease = permission.over(card)
     sets = [(one.model, one.published) for one in contenders]
     told = [Served(model, p.fingerprint, p.model_file, p.mmproj_file) for model, p in sets]
+    rules = {comparison.name: _stop_rule(catalog, comparison) for comparison in begun.values()}
     first = next(iter(begun))
     ran: dict[str, Outcome] = {}
-    rules = {comparison.name: _stop_rule(catalog, comparison) for comparison in begun.values()}
     began: list[float] = []
     with work.stop.gentle() as stopped:
         with (
@@ -236,11 +238,9 @@ def _under_the_lease(
         parts[0] += held.seconds - sum(parts)
         for outcome, seconds in zip(ran.values(), parts, strict=True):
             session.finish(outcome, seconds, dict(held.record.tenants), work.say)
+        write_down(card, begun)
     return ran
 
-
-def _purpose(models: Iterable[str]) -> str:
-    return f"benchmark of {', '.join(models)}"
 
 def _stop_rule(catalog: Catalog, comparison: Comparison) -> StopRule:
     """When a session has enough. The rule is the verdict's; a session knows only that it has one."""
@@ -254,6 +254,9 @@ def _stop_rule(catalog: Catalog, comparison: Comparison) -> StopRule:
         enough = narrow_enough(comparison.incumbent, percent)
     return StopRule(enough, None if minutes is None else 60.0 * minutes)
 
+
+def _purpose(models: Iterable[str]) -> str:
+    return f"benchmark of {', '.join(models)}"
 
 
 def _judgement_of(folder: Path) -> JudgedSession | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from llama_assets.gpu import Lease
+from llama_assets.tasks.courtesy import courteous
 from llama_assets.tasks.messages import Held, Hold, Previewed
 from llama_assets.tasks.permission import Permission, Permitted
 from llama_assets.tasks.stopping import Stop
@@ -28,7 +29,7 @@ def hold_task(work: Work) -> Held | Previewed:
         GpuError: the card cannot be had, or something could not be put back.
     """
     request = Hold.model_validate(work.task.request)
-    lease = work.platform.lease(request.catalog)
+    lease = courteous(work.platform, request.catalog, work.say)
     if request.dry_run:
         return previewed(lease, work.say)
     written_down = Permission.of(work, request.catalog, automatic=False).over(lease)
