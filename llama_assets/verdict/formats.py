@@ -82,7 +82,7 @@ def signed_points(difference: float) -> str:
 
 
 def signed(difference: float) -> str:
-    """A difference of AUC: `+0.13`, `−0.05`; never a signed 0."""
+    """A difference of AUC, or tau-b: `+0.13`, `−0.05`; never a signed 0."""
     x = f"{abs(difference):.2f}"
     return x if x == "0.00" else f"{'+' if difference > 0 else MINUS}{x}"
 

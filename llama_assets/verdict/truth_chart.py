@@ -19,12 +19,12 @@ from .judgement import Judgement, TruthFigures, TruthName, TruthPair
 from .truth_sentences import area, model_sentence, pair_sentence, rated_line
 
 AREA = Scale(0, 1)
-GAP = Scale(-0.5, 0.5)  # a wider interval stops at the edge; the text has its ends
 HEIGHT, MIDDLE = 30.0, 15.0
 
 
 def section(j: Judgement, look: Mapping[str, int]) -> dict[str, Any]:
     """What the template `truth.html.j2` shows; `truths` is empty where no ratings came."""
+    gap = gap_scale(j)
     return {
         "truths": [
             {
@@ -33,14 +33,14 @@ def section(j: Judgement, look: Mapping[str, int]) -> dict[str, Any]:
                 "liked": SIDES[name][0][1],
                 "top_n": next(iter(one.models.values())).top_n,
                 "arms": [_arm(name, model, figures, look[model]) for model, figures in one.models.items()],
-                "pairs": [_pair(pair, look[pair.b]) for pair in one.pairs],
+                "pairs": [_pair(pair, look[pair.b], gap) for pair in one.pairs],
                 "level": formats.level(one.pairs[0].level) if one.pairs else None,
                 "stars": name == "stars",
             }
             for name, one in j.truth.items()
         ],
         "area_axis": area_axis(),
-        "gap_axis": gap_axis(),
+        "gap_axis": gap_axis(gap),
     }
 
 
@@ -50,14 +50,13 @@ def _arm(name: TruthName, model: str, figures: TruthFigures, look: int) -> dict[
     p = "" if figures.p is None else f", p {formats.probability(figures.p)}"
     return {
         "model": model,
-        "auc": "not known" if figures.auc is None else area(figures.auc),
+        "auc": "not known" if figures.auc is None else f"AUC {area(figures.auc)}",
         "interval": f"{area(figures.low or 0)} to {area(figures.high or 0)}" if known else "",
         "photos": formats.plural(figures.n, "photo"),
         "figure": area_figure(name, model, figures, look),
-        "hits": "not known" if figures.hits is None else f"{figures.hits:.1f}",
-        "chance": "" if figures.chance is None else f"by chance {figures.chance:.1f}{p}",
-        "precision": "not known" if precision is None else f"{precision:.2f}",
-        "blind": "" if blind is None else f"by chance {blind:.2f}",
+        "hits": "not known" if figures.hits is None else f"{figures.hits:.1f} of {figures.top_n}",
+        "chance": "" if figures.chance is None else f"chance {figures.chance:.1f}{p}",
+        "precision": "" if precision is None else f"AP {precision:.2f}, chance {blind or 0:.2f}",
         "tau": _tau(figures),
         "seats": seats(name, model, figures),
     }
@@ -66,11 +65,12 @@ def _arm(name: TruthName, model: str, figures: TruthFigures, look: int) -> dict[
 def _tau(figures: TruthFigures) -> str:
     if figures.tau_b is None:
         return ""
-    run = "" if figures.tau_b_low is None else f" ({figures.tau_b_low:.2f} to {figures.tau_b_high:.2f})"
-    return f"tau-b {figures.tau_b:.2f}{run}"
+    low, high = figures.tau_b_low, figures.tau_b_high
+    run = "" if low is None or high is None else f" ({formats.signed(low)} to {formats.signed(high)})"
+    return f"tau-b {formats.signed(figures.tau_b)}{run}"
 
 
-def _pair(pair: TruthPair, look: int) -> dict[str, Any]:
+def _pair(pair: TruthPair, look: int, scale: Scale) -> dict[str, Any]:
     known = pair.difference is not None and pair.low is not None and pair.high is not None
     return {
         "model": pair.b,
@@ -78,7 +78,7 @@ def _pair(pair: TruthPair, look: int) -> dict[str, Any]:
         "note": pair.note,
         "change": formats.signed(pair.difference or 0) if known else "not known",
         "interval": f"{formats.signed(pair.low or 0)} to {formats.signed(pair.high or 0)}" if known else "",
-        "figure": gap_figure(pair, look),
+        "figure": gap_figure(pair, look, scale),
     }
 
 
@@ -107,12 +107,19 @@ def seats(name: TruthName, model: str, figures: TruthFigures) -> Markup:
     return svg(HEIGHT, f"{SIDES[name][0][1]} in the top {figures.top_n} of {model}", told + ".", body)
 
 
-def gap_figure(pair: TruthPair, look: int) -> Markup:
+def gap_scale(j: Judgement) -> Scale:
+    """One axis for all candidates and truths, as far to both sides as an interval reaches."""
+    ends = [abs(end or 0) for one in j.truth.values() for pair in one.pairs for end in (pair.low, pair.high)]
+    far = min(1.0, 1.05 * max([0.28, *ends]))
+    return Scale(-far, far)
+
+
+def gap_figure(pair: TruthPair, look: int, scale: Scale) -> Markup:
     """A candidate's AUC less the incumbent's; clear of the line is better or worse."""
-    body = [line("0", MIDDLE, "100%", MIDDLE, "rule"), line(GAP.pc(0), 0, GAP.pc(0), HEIGHT, "ink1")]
+    body = [line("0", MIDDLE, "100%", MIDDLE, "rule"), line(scale.pc(0), 0, scale.pc(0), HEIGHT, "ink1")]
     if pair.difference is not None and pair.low is not None and pair.high is not None:
-        body += _between(GAP, pair.low, pair.high, look)
-        body.append(mark(GAP.pc(pair.difference), MIDDLE, look, big=True))
+        body += _between(scale, pair.low, pair.high, look)
+        body.append(mark(scale.pc(pair.difference), MIDDLE, look, big=True))
     return svg(HEIGHT, f"{pair.b} against {pair.a}, {pair.truth}", pair_sentence(pair) + ".", body)
 
 
@@ -129,11 +136,14 @@ def area_axis() -> Markup:
     return svg(22, "Axis of AUC", "0.5 is chance, 1 is every photo you like first.", body)
 
 
-def gap_axis() -> Markup:
+def gap_axis(scale: Scale) -> Markup:
     """A difference of AUC."""
     body = [line("0", 0, "100%", 0, "edge")]
-    for tick in (-0.4, -0.2, 0.0, 0.2, 0.4):
+    step = 0.2 if scale.high < 0.7 else 0.4
+    for tick in (-2 * step, -step, 0.0, step, 2 * step):
+        if abs(tick) > scale.high:
+            continue
         text = f"{'+' if tick > 0 else formats.MINUS}{abs(tick):.1f}" if tick else "same"
-        body += [line(GAP.pc(tick), 0, GAP.pc(tick), 5, "edge"), word(GAP.pc(tick), 18, text)]
+        body += [line(scale.pc(tick), 0, scale.pc(tick), 5, "edge"), word(scale.pc(tick), 18, text)]
     ends = [word("0", 34, "← agrees less", "dim", "start"), word("100%", 34, "agrees more →", "dim", "end")]
     return svg(38, "Axis of the difference of AUC", "Right of same agrees more with you.", body + ends)

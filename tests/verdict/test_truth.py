@@ -195,7 +195,7 @@ def test_the_page_has_its_own_section_where_ratings_came(judged: Judged) -> None
     assert section.count('class="word better"') == 4  # two truths, two candidates
     assert section.count('<svg class="fig') == 2 * (3 * 2 + 2 + 2)  # a truth: two an arm, one a candidate, two axes
     for figures in judged("rated").truth["favourites"].models.values():
-        assert f"{figures.auc:.2f}<small>" in section
+        assert f"AUC {figures.auc:.2f}<small>" in section
     assert "photo-0" not in section
     assert 'id="truth"' not in without
     assert "Does the ranker agree" not in without
