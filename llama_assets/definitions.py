@@ -10,7 +10,7 @@ from llama_assets.assets.gguf import gguf_assets, gguf_checks
 from llama_assets.assets.gpu import gpu_lease_asset
 from llama_assets.assets.huggingface import huggingface_assets, huggingface_checks
 from llama_assets.assets.serving import engine_asset, llama_swap_asset, serving_checks
-from llama_assets.automation import conditions, schedules, sensors
+from llama_assets.automation import conditions, hashed_again, schedules, sensors
 from llama_assets.catalog import Catalog
 from llama_assets.platforms import Platform, open_platform
 from llama_assets.settings import Settings
@@ -34,7 +34,7 @@ def build_defs(catalog: Catalog, platform: Platform) -> dg.Definitions:
         ),
         asset_checks=[
             *huggingface_checks(catalog, platform),
-            *gguf_checks(catalog, platform),
+            *gguf_checks(catalog, platform, hashed_again(catalog)),
             *serving_checks(catalog, platform),
             *engine_checks(catalog, platform),
         ],

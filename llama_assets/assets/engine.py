@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from llama_assets.assets.last_said import is_news, last_report
 from llama_assets.assets.serving import ENGINE
 from llama_assets.catalog import Catalog, EngineImage
 from llama_assets.platforms import Platform
@@ -74,9 +75,7 @@ def image_event(instance: dg.DagsterInstance, catalog: Catalog, image: EngineIma
     it is not pinned. A materialization, because conditions do not see an observation.
     """
     version = image.digest or image.reference
-    last = instance.get_latest_materialization_event(ENGINE)
-    known = last.asset_materialization.tags if last and last.asset_materialization else None
-    if known and known.get(DATA_VERSION_TAG) == version:
+    if not is_news(last_report(instance, ENGINE), version):
         return None
     metadata: dict[str, Any] = {
         "kind": catalog.engine.kind,

@@ -10,9 +10,9 @@ from typing import Literal
 
 import dagster as dg
 
-from llama_assets.assets import huggingface
+from llama_assets.assets import huggingface, versions
 from llama_assets.assets.described import first_paragraph
-from llama_assets.catalog import Automation, Catalog, Model
+from llama_assets.catalog import Catalog, Model
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.store import short
@@ -39,9 +39,9 @@ def gguf_assets(catalog: Catalog, platform: Platform) -> list[dg.AssetsDefinitio
     return [_asset(model, catalog.automation.promotion, platform) for model in catalog.models]
 
 
-def gguf_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefinition]:
-    """Three blocking checks per model, in one step, on the files that would be served."""
-    return [_checks(model, _hashed_again(catalog.automation), platform) for model in catalog.models]
+def gguf_checks(catalog: Catalog, platform: Platform, when: dg.AutomationCondition) -> list[dg.AssetChecksDefinition]:
+    """Three blocking checks per model, in one step, on the files that would be served; by themselves `when` it is."""
+    return [_checks(model, when, platform) for model in catalog.models]
 
 
 def selection_without(model: str) -> str:
@@ -57,7 +57,7 @@ def _asset(model: Model, promotion: Literal["at_once", "on_verdict"], platform: 
         pool=POOL,
         description=first_paragraph(__doc__),
         kinds={"gguf"},
-        code_version="1",
+        code_version=versions.of_files(model),
         metadata={"repo": model.repo, "quant": model.quant or model.file, "mmproj": model.mmproj or model.mmproj_file},
         check_specs=[
             dg.AssetCheckSpec(
@@ -131,13 +131,6 @@ def _waiting(found: Downloaded) -> str:
         return f"; {short(found.candidate.fingerprint)} is not promoted: {found.held_back}"
     names = short(found.candidate.fingerprint), short(found.current.fingerprint)
     return "; {} is a candidate and waits for its verdict, {} is served meanwhile".format(*names)
-
-
-def _hashed_again(automation: Automation) -> dg.AutomationCondition:
-    """Disks forget: what is there is looked at again now and then, though nothing was downloaded. No card is needed."""
-    tick: dg.AutomationCondition = dg.AutomationCondition.cron_tick_passed(automation.verify, automation.time_zone)
-    due = tick.since_last_handled().with_label(f"hashed again: {automation.verify} ({automation.time_zone})")
-    return due & ~dg.AutomationCondition.any_deps_missing() & ~dg.AutomationCondition.any_deps_in_progress()
 
 
 def _checks(model: Model, when: dg.AutomationCondition, platform: Platform) -> dg.AssetChecksDefinition:

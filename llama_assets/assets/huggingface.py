@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from llama_assets.assets.described import first_paragraph
+from llama_assets.assets.last_said import is_news, last_report
 from llama_assets.catalog import Catalog, Model
 from llama_assets.hub import Hub, HubError, HubLimits, Revision, watch_all
 from llama_assets.hub.following import Failing
@@ -72,7 +73,7 @@ def _report_look(instance: dg.DagsterInstance, hub: Hub, model: Model, now: Revi
     """Report what a look found, with what changed since the last report."""
 
     def changed() -> Sequence[str]:
-        last = _last_report(instance, model)
+        last = last_report(instance, key(model.id))
         if last is None or "revision" not in last.metadata:
             return ()
         try:
@@ -124,18 +125,12 @@ def revision_event(
     A materialization and not an observation: only the former makes `gguf/<m>` stale and is seen by conditions. They see
     one that says the same again, too, so there must be none. `changed` is asked for a sentence a file if it is news.
     """
-    last = _last_report(instance, model)
-    if last is not None and (last.tags or {}).get(DATA_VERSION_TAG) == fingerprint:
+    if not is_news(last_report(instance, key(model.id)), fingerprint):
         return None
     metadata: dict[str, Any] = {"revision": commit, "fingerprint": fingerprint, "repo": model.repo, "bytes": size}
     if says := changed():
         metadata["changed"] = "\n".join(says)
     return dg.AssetMaterialization(key(model.id), metadata=metadata, tags={DATA_VERSION_TAG: fingerprint})
-
-
-def _last_report(instance: dg.DagsterInstance, model: Model) -> dg.AssetMaterialization | None:
-    last = instance.get_latest_materialization_event(key(model.id))
-    return last.asset_materialization if last else None
 
 
 def report_revision(context: dg.AssetExecutionContext, model: Model, commit: str, fingerprint: str, size: int) -> None:

@@ -1,10 +1,11 @@
-"""What a check said last, for whoever reports or tells only what is new. Not here: what follows from it."""
+"""What a check or a report said last, for whoever reports or tells only what is new. Not here: what follows from it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 
@@ -27,3 +28,14 @@ def last_said(
         if isinstance(record.evaluation, dg.AssetCheckEvaluation):
             found[key] = record.evaluation
     return found
+
+
+def last_report(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dg.AssetMaterialization | None:
+    """The newest materialization of an asset; None if there is none."""
+    last = instance.get_latest_materialization_event(asset)
+    return last.asset_materialization if last else None
+
+
+def is_news(report: dg.AssetMaterialization | None, version: str) -> bool:
+    """Is this another data version than the report has? Conditions see one that says the same again as news, too."""
+    return report is None or (report.tags or {}).get(DATA_VERSION_TAG) != version

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from llama_assets.automation.conditions import automation_sensor, conditions, weekly_benchmark
+from llama_assets.automation.conditions import automation_sensor, conditions, hashed_again, weekly_benchmark
 from llama_assets.automation.engine_image import engine_image_sensor
 from llama_assets.automation.garbage import collect_garbage
 from llama_assets.automation.gpu_lease import gpu_lease_sensor
@@ -17,7 +17,7 @@ from llama_assets.automation.telling import telling_sensors
 from llama_assets.catalog import Catalog
 from llama_assets.platforms import ClusterPlatform, Platform
 
-__all__ = ["conditions", "schedules", "sensors"]
+__all__ = ["conditions", "hashed_again", "schedules", "sensors"]
 
 
 def sensors(catalog: Catalog, platform: Platform) -> list[dg.SensorDefinition]:

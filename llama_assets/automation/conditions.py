@@ -68,10 +68,10 @@ class NoSuchTime(ValueError):
 
     exit_status = 1
 
-    def __init__(self, cron: str) -> None:
+    def __init__(self, key: str, cron: str) -> None:
         super().__init__(
-            f"automation.weekly_benchmark = {cron!r} of the catalog: cron knows no such time; write minute, hour, day, "
-            "month and weekday, e.g. `0 3 * * 0` for Sundays at three"
+            f"automation.{key} = {cron!r} of the catalog: cron knows no such time; write minute, hour, day, month and "
+            "weekday, e.g. `0 3 * * 0` for Sundays at three"
         )
 
 
@@ -390,8 +390,7 @@ class AnyDue(dg.AutomationCondition[dg.AssetKey]):
 
 def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
     """The condition of each asset that may be asked for without a person. Raises NoSuchTime."""
-    if not is_valid_cron_string(catalog.automation.weekly_benchmark):  # the catalog knows no Dagster, and no cron
-        raise NoSuchTime(catalog.automation.weekly_benchmark)
+    _checked("weekly_benchmark", catalog.automation.weekly_benchmark)
     rules = Rules.of(catalog.automation)
     found: dict[dg.AssetKey, AssetCondition] = {}
     for model in catalog.models:
@@ -402,6 +401,23 @@ def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
     for key in verdict.keys(catalog):
         found[key] = Condition.any_deps_match(Condition.will_be_requested()).with_label("with any benchmark")
     return found
+
+
+def hashed_again(catalog: Catalog) -> AssetCondition:
+    """When the checks of a model's files are executed by themselves: disks forget, though nothing was downloaded. No
+    card is needed. Raises NoSuchTime.
+    """  # fmt: skip
+    cron, zone = _checked("verify", catalog.automation.verify), catalog.automation.time_zone
+    tick: AssetCondition = Condition.cron_tick_passed(cron, zone)
+    due = tick.since_last_handled().with_label(f"hashed again: {cron} ({zone})")
+    return due & ~Condition.any_deps_missing() & ~Condition.any_deps_in_progress()
+
+
+def _checked(key: str, cron: str) -> str:
+    """The catalog knows no Dagster, and no cron."""
+    if not is_valid_cron_string(cron):
+        raise NoSuchTime(key, cron)
+    return cron
 
 
 def _files(model: str, rules: Rules) -> AssetCondition:

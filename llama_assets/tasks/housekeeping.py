@@ -64,10 +64,10 @@ def unfinished(results: Path, within_s: float = RESUMED_WITHIN_S) -> dict[str, s
 def _list(work: Work) -> Stored:
     request, store = ListStore.model_validate(work.task.request), work.platform.store()
     in_use = {**unfinished(work.platform.results), **request.in_use}
-    sizes = [path.stat().st_size for path in store.files()]
-    partial = sum(path.stat().st_size for path in store.files() if path.suffix == ".part")
+    sizes = [(path, path.stat().st_size) for path in store.files()]
+    partial = sum(size for path, size in sizes if path.suffix == ".part")
     models = {model: _stored(store, model, in_use) for model in store.models()}
-    return Stored(models=models, bytes=sum(sizes), partial_bytes=partial, free_bytes=store.free())
+    return Stored(models=models, bytes=sum(size for _, size in sizes), partial_bytes=partial, free_bytes=store.free())
 
 
 def _stored(store: Store, model: str, in_use: dict[str, str]) -> StoredModel:

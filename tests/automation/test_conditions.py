@@ -15,7 +15,7 @@ import pytest
 
 from llama_assets import catalog as catalogs
 from llama_assets.assets import huggingface
-from llama_assets.automation.conditions import RUN_TAGS, NoSuchTime, conditions
+from llama_assets.automation.conditions import RUN_TAGS, NoSuchTime, conditions, hashed_again
 from llama_assets.definitions import build_defs
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
@@ -323,11 +323,12 @@ def test_the_switch_and_the_schedule_are_off_at_first_say_what_they_do_and_mark_
     assert {key.to_user_string() for key in job.asset_layer.selected_asset_keys} == benchmark(A, B)
 
 
-def test_cron_fields_that_mean_nothing_are_named_when_the_graph_is_loaded():
+@pytest.mark.parametrize(("key", "ask"), [("weekly_benchmark", conditions), ("verify", hashed_again)])
+def test_cron_fields_that_mean_nothing_are_named_when_the_graph_is_loaded(key, ask):
     found = catalogs.load()
-    section = found.automation.model_copy(update={"weekly_benchmark": "61 3 * * 0"})
-    with pytest.raises(NoSuchTime, match=r"automation.weekly_benchmark = '61 3 \* \* 0' of the catalog"):
-        conditions(found.model_copy(update={"automation": section}))
+    section = found.automation.model_copy(update={key: "61 3 * * 0"})
+    with pytest.raises(NoSuchTime, match=rf"automation.{key} = '61 3 \* \* 0' of the catalog"):
+        ask(found.model_copy(update={"automation": section}))
 
 
 def test_a_run_that_is_asked_for_brings_every_check_of_its_assets(tmp_path):
