@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
 from llama_assets.bench.ratings import read_ratings
+from llama_assets.cli import main
 from llama_assets.verdict import Judgement, judge, render_html, render_markdown, render_text
 from llama_assets.verdict.judging import NoRatedPhoto
 
@@ -214,3 +216,15 @@ def test_the_json_is_plain(tmp_path: Path) -> None:
     found = judge(write_rated(tmp_path / "s", RECIPE, PERSON)).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert found["truth"]["favourites"]["pairs"][0]["verdict"] == "better"
+
+
+def test_the_command_takes_a_file_of_ratings_and_says_what_is_wrong_with_one(tmp_path: Path) -> None:
+    folder = str(write_rated(tmp_path / "s", RECIPE, PERSON, in_session=False))
+    path = write_ratings(tmp_path / "ratings.csv", RECIPE, PERSON)
+    done = CliRunner().invoke(main, ["judge", folder, "--ratings", str(path), "--json"])
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["truth"]["stars"]["models"]["second"]["n"] == 100
+    path.write_text("photo,stars\nphoto-001.jpg,7\n")
+    done = CliRunner().invoke(main, ["judge", folder, "--ratings", str(path)])
+    assert done.exit_code == 2
+    assert "line 2, column stars: '7'; it may be 1, 2, 3, 4, 5 or empty" in done.output
