@@ -30,6 +30,11 @@ def of_answers(catalog: Catalog, model: Model, image: EngineImage | None) -> str
     )
 
 
+def of_files(model: Model) -> str:
+    """A download's: which other files the catalog tries. What the model's own are is a matter of its revision."""
+    return _version(model.candidate.files) if model.candidate and model.candidate.files else "1"
+
+
 def of_serving(catalog: Catalog, image: EngineImage | None) -> str:
     """The served configuration's: the engine, its image, and how each model is served."""
     served = {

@@ -115,6 +115,24 @@ def entries(graph: Graph) -> dict[str, Any]:
     return found
 
 
+def test_while_the_catalogs_candidate_is_current_the_check_says_what_to_write_and_the_version_is_the_followed_one(
+    graph: Graph,
+) -> None:
+    graph.tasks.replies["download"] = lambda _: Downloaded(
+        current=files(MODEL, NEW), candidate=files(MODEL, OLD), held_back="write it under models.m", repo="r/r",
+        revision="c" * 40, seconds=1.0, fetched_bytes=0, tried=files(MODEL, "d" * 64), tried_error="the Hub is down",
+    )  # fmt: skip
+    asset = next(one for one in gguf_assets(graph.catalog, graph.platform) if MODEL in str(one.key))
+    result = graph.run(asset)
+    metadata = materialized(result)[f"gguf/{MODEL}"]
+    assert (metadata["tried"].value, metadata["tried_error"].value) == ("d" * 64, "the Hub is down")
+    (check,) = result.get_asset_check_evaluations()
+    assert check.passed and f"{OLD[:12]} is not promoted: write it under models.m" in str(check.description)
+    for prefix in ("gguf", "huggingface"):
+        event = graph.instance.get_latest_materialization_event(dg.AssetKey([prefix, MODEL]))
+        assert event.asset_materialization.tags["dagster/data_version"] == OLD
+
+
 def test_a_download_that_waits_for_its_verdict_is_the_data_version_and_what_is_served_stays(graph: Graph) -> None:
     graph.tasks.replies["download"] = lambda task: Downloaded(
         current=files(task.request["model"]["id"], OLD), candidate=files(task.request["model"]["id"], NEW),

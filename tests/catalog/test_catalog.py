@@ -172,6 +172,14 @@ def test_a_candidate_of_the_catalog_differs_in_something_and_its_wrong_keys_are_
         with_candidate("{contxt: 2048}")
     with pytest.raises(CatalogError, match="name what a candidate is served with"):
         with_candidate("{}")
+    with pytest.raises(CatalogError, match="name only one of `quant` and `file`"):
+        with_candidate("{quant: Q8_0, file: a.gguf}")
+    with pytest.raises(CatalogError, match="`candidate` names what the model has already; take it out"):
+        with_candidate("{quant: Q4_K_M}")
+    tried = with_candidate("{file: b.gguf, revision: v2, context: 2048}").models[0].as_tried()
+    own = load().models[0]
+    assert (tried.quant, tried.file, tried.revision, tried.context) == (None, "b.gguf", "v2", 2048)
+    assert (tried.repo, tried.mmproj, tried.candidate) == (own.repo, own.mmproj, None), "the rest is the model's own"
 
 
 def test_a_further_question_has_a_name_need_not_rank_and_changes_the_hash_by_what_it_is_not_where_it_lies(tmp_path):

@@ -15,6 +15,7 @@ from llama_assets.launch import ProcessLauncher, Task
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
 from llama_assets.store import Store
+from llama_assets.tasks.deciding import Decide, Undecidable
 from llama_assets.tasks.keeping import Collect
 from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected, Request
 from llama_assets.tasks.stopping import Stop
@@ -133,6 +134,14 @@ def test_a_refused_candidate_is_freed_by_gc_and_never_fetched_again(desk: Desk) 
     again = desk.download()
     assert again.fetched_bytes == 0 and again.tried is None and "worse than current" in str(again.tried_error)
     assert desk.store.sets("m") == [found.current.fingerprint]
+
+
+def test_a_person_promotes_the_catalogs_candidate_without_naming_it(desk: Desk) -> None:
+    found = desk.download()
+    desk.do(Decide(action="promote", model="m"))
+    assert found.tried is not None and desk.current() == found.tried.fingerprint
+    with pytest.raises(Undecidable):
+        desk.do(Decide(action="promote", model="m"))
 
 
 def test_a_damaged_candidate_that_is_current_is_mended_from_its_own_file(desk: Desk) -> None:
