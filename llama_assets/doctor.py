@@ -63,7 +63,9 @@ def examine(*, offline: bool = False) -> Iterator[Finding]:
     if isinstance(platform, ClusterPlatform):
         yield from _in_the_cluster(platform, catalog)
         return
-    looks: list[Callable[[Platform, Catalog], Iterator[Finding]]] = [_question, _photos, _store, _engine, _lease]
+    looks: list[Callable[[Platform, Catalog], Iterator[Finding]]] = [
+        _question, _photos, _store, _engine, _lease, _immich,
+    ]  # fmt: skip
     for look in looks:
         yield from _looked(look, platform, catalog)
 
@@ -175,6 +177,16 @@ def _lease(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
     yield Finding(
         "lease", True, f"{f'held by {record.holder} since {record.acquired_at}' if living else 'free'}; {lease.plan}"
     )
+
+
+def _immich(platform: Platform, catalog: Catalog) -> Iterator[Finding]:
+    """Only where there is an administrator's key."""
+    courtesy = platform.courtesy(catalog, lambda _: None)
+    if courtesy is not None and (left := courtesy.left()):
+        says = f"queues {', '.join(left)} were left paused by a holder that died; `llama-assets courtesy` resumes them"
+        yield Finding("immich", False, says)
+    elif courtesy is not None:
+        yield Finding("immich", True, "its machine learning queues wait while the card is leased")
 
 
 # What is in the cluster. The store and the photos lie on claims, which only tasks mount.
