@@ -8,17 +8,17 @@ engines fall back to free text without a word. Not here: loading (`session`), sc
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from .asking import Ask, Reply
+from .causes import Cause, of_answer, too_old
+from .failures import THINKING, loop
 from .question import Question, judge_answer
 
 PROBE_WORD = "vexilquorn-83"
-THINKING = re.compile(r"</?think(ing)?>|<\|channel\|>|\[THINK\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,22 @@ class CanaryLimits:
     probe_max_tokens: int = 64
     tokens_per_second: float = 1.0  # fewer is a model beside the GPU, or on one without a path for it
     least_tokens: int = 8  # fewer tell nothing about speed
+    ask_s: float = 25.0  # longest for one of its two requests: together they stay below a minute
 
 
 @dataclass(frozen=True)
 class Canary:
-    """What the canary saw. `reason` is why the arm is hopeless, None when it is not; None elsewhere is "not known"."""
+    """What the canary saw. `reason` is why the arm is hopeless, None when it is not; None elsewhere is "not known".
+
+    `cause` is the reason in one word.
+    """
 
     reason: str | None
     answered: bool | None = None
     stopped_by_itself: bool | None = None
     tokens_per_second: float | None = None
     enforced: bool | None = None
+    cause: Cause | None = None
 
     @property
     def passed(self) -> bool:
@@ -84,36 +89,68 @@ def request(question: Question, image_jpeg: bytes, max_tokens: int, timeout_s: f
     )
 
 
+@dataclass(frozen=True)
+class Served:
+    """What is known of the arm without asking: its file's architecture, the engine's build."""
+
+    architecture: str | None = None
+    build: str | None = None
+
+
+UNKNOWN = Served()
+
+
 def examine(
-    warm_up: Reply, asked: Ask, ask: Callable[[Ask], Reply], question: Question, limits: CanaryLimits
+    warm_up: Reply,
+    asked: Ask,
+    ask: Callable[[Ask], Reply],
+    question: Question,
+    limits: CanaryLimits,
+    served: Served = UNKNOWN,
 ) -> Canary:
-    """Judge an arm by the answer to its warm-up image and by a probe of the schema; asks one to two more times.
+    """Judge an arm by what is served, by the answer to its warm-up image and by a probe of the schema.
+
+    Asks one to two more times, `limits.ask_s` each at most.
 
     Raises:
         Unanswered: a request failed.
     """
     seen = Canary(None, answered=bool(warm_up.text.strip()), tokens_per_second=_speed(warm_up, limits))
-    if not seen.answered:
-        spent = f" after {warm_up.completion_tokens} tokens" if warm_up.completion_tokens else ""
-        return replace(seen, reason=f"its answer is empty{spent}: it may think where nobody reads it")
-    if found := THINKING.search(warm_up.text):
-        return replace(seen, reason=f"its thinking leaks into the answer ({found.group()})")
-    if warm_up.reasoning.strip():
-        return replace(seen, reason=f"it thinks although that is switched off ({len(warm_up.reasoning)} characters)")
-    if seen.tokens_per_second is not None and seen.tokens_per_second < limits.tokens_per_second:
-        slow = f"{seen.tokens_per_second:.2g} tokens/s are fewer than {limits.tokens_per_second:g}"
-        return replace(seen, reason=f"it is too slow: {slow}; are all its layers on the GPU?")
-    cut = warm_up.finish_reason == "length" and _answer(ask, asked).finish_reason == "length"
+    if found := _at_sight(seen, warm_up, limits, served):
+        return replace(seen, cause=found[0], reason=found[1])
+    within = min(asked.timeout_s, limits.ask_s)
+    again = replace(asked, timeout_s=within)
+    cut = warm_up.finish_reason == "length" and _answer(ask, again).finish_reason == "length"
     seen = replace(seen, stopped_by_itself=not cut)
     if cut:
-        return replace(seen, reason=f"it does not end an answer within {asked.max_tokens} tokens")
+        told = f"; {why}" if (why := loop(warm_up.text)) else ""
+        reason = f"it does not end an answer within {asked.max_tokens} tokens{told}"
+        return replace(seen, cause="broken" if told else "length", reason=reason)
     probing = replace(probe(), structured_output=question.structured_output)
-    answer = _answer(ask, request(probing, asked.image_jpeg, limits.probe_max_tokens, asked.timeout_s)).text
+    answer = _answer(ask, request(probing, asked.image_jpeg, limits.probe_max_tokens, within)).text
     seen = replace(seen, enforced=judge_answer(answer, probing).schema_valid)
     if not seen.enforced:
         held = "grammar" if question.structured_output == "grammar" else "response_format"
-        return replace(seen, reason=f"its engine does not hold the schema ({held}): the probe got {_short(answer)}")
+        reason = f"its engine does not hold the schema ({held}): the probe got {_short(answer)}"
+        return replace(seen, cause="schema", reason=reason)
     return seen
+
+
+def _at_sight(seen: Canary, warm_up: Reply, limits: CanaryLimits, served: Served) -> tuple[Cause, str] | None:
+    """What needs no further question; causes before what they cause."""
+    if why := too_old(served.architecture, served.build):
+        return "engine_too_old", why
+    if not seen.answered:
+        spent = f" after {warm_up.completion_tokens} tokens" if warm_up.completion_tokens else ""
+        return "thinking", f"its answer is empty{spent}: it may think where nobody reads it"
+    if leak := THINKING.search(warm_up.text):
+        return "thinking", f"its thinking leaks into the answer ({leak.group()})"
+    if warm_up.reasoning.strip():
+        return "thinking", f"it thinks although that is switched off ({len(warm_up.reasoning)} characters)"
+    if seen.tokens_per_second is not None and seen.tokens_per_second < limits.tokens_per_second:
+        slow = f"{seen.tokens_per_second:.2g} tokens/s are fewer than {limits.tokens_per_second:g}"
+        return "offload", f"it is too slow: {slow}; are all its layers on the GPU?"
+    return of_answer(warm_up.text)
 
 
 def to_json(seen: Canary) -> dict[str, Any]:
@@ -125,6 +162,7 @@ def to_json(seen: Canary) -> dict[str, Any]:
         "stopped_by_itself": seen.stopped_by_itself,
         "tokens_per_second": seen.tokens_per_second,
         "enforced": seen.enforced,
+        "cause": seen.cause,
     }
 
 

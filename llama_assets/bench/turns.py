@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from .asking import Ask, Engine, Reply
-from .canary import CanaryLimits, Unanswered, examine, request, to_json
+from .canary import Canary, CanaryLimits, Served, Unanswered, examine, request, to_json
+from .causes import of_error, of_load
 from .plan import Ask as Asked
 from .plan import Turn
 from .question import Judged, judge_answer
@@ -234,7 +235,10 @@ class Turns:
             except Exception as error:  # whatever the engine's trouble is, the other arms go on without this one
                 entry |= {"seconds": self.clock.seconds() - begun, "error": f"{type(error).__name__}: {error}"}
                 if not tries_left:
-                    raise _Ended(f"it could not be loaded: {error}", "load") from error
+                    likely = of_load(str(error))
+                    raise _Ended(
+                        (f"{likely[1]}; " if likely else "") + f"it could not be loaded: {error}", "load"
+                    ) from error
                 self.say(f"{model} could not be loaded, trying again: {error}")
                 why = "retry"
                 continue
@@ -258,11 +262,16 @@ class Turns:
 
         reply = ask(asked)
         if reply.status != "ok":
+            if likely := of_error(reply.error):
+                seen = Canary(f"{likely[1]}; it said: {reply.error}", cause=likely[0])
+                self.record.arm(model)["canary"] = to_json(seen)
+                raise _Ended(str(seen.reason), "canary")
             raise Unanswered(reply)
         self._note_engine(model)
         arm = self.record.arm(model)
         if arm["canary"] is None:
-            seen = examine(reply, asked, ask, self.comparison.question, self.limits.canary)
+            known = Served(arm.get("architecture"), (arm["engine"] or {}).get("build"))
+            seen = examine(reply, asked, ask, self.comparison.question, self.limits.canary, known)
             arm["canary"] = to_json(seen)
             if seen.reason is not None:
                 raise _Ended(seen.reason, "canary")

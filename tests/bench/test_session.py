@@ -159,10 +159,11 @@ def test_session_json_says_what_was_compared_and_what_it_cost(bench: Bench) -> N
         "ended_by": None,
         "canary": {
             "passed": True, "reason": None, "answered": True, "stopped_by_itself": True, "tokens_per_second": 38.0,
-            "enforced": True,
+            "enforced": True, "cause": None,
         },
     }  # fmt: skip
-    assert found["photo_set"] == {"hash": bench.compared.photos.hash, "seed": 1, "left_out": []}
+    source = {"kind": "folder", "ratings": None}
+    assert found["photo_set"] == {"hash": bench.compared.photos.hash, "seed": 1, "source": source, "left_out": []}
     assert found["blocks"]["order"] == [["a", "b", "c"], ["c", "b", "a"]] * 2 and found["blocks"]["photos"] == [2] * 4
     assert found["leases"] == [{"token": 7, "started_at": "2026-11-22T03:00:00.000Z", "seconds": 200.0}]
     assert found["lease_seconds"] == 200.0 and found["tenants"] == {"immich/ml": [1, 0, 1]}
