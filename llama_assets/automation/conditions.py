@@ -1,6 +1,7 @@
 """When an asset is asked for without a person: its condition, and the one sensor that evaluates them all.
 
-    gguf/<m>        the Hub has other bytes than the store, or a byte of the store's is another than it was
+    gguf/<m>        the Hub has other bytes than the store, or a byte of the store's is another than it was, or the
+                    catalog's candidate names other files
     llama_swap      a model has other verified files, or the engine is another
     gpu_lease       a benchmark is due, so its plan is in the same run
     benchmark/<m>   other verified files, another question or engine, or the weekly tick, or the time has come that
@@ -39,7 +40,7 @@ from dagster._utils.schedules import is_valid_cron_string
 from llama_assets.assets import benchmark, gguf, huggingface, verdict
 from llama_assets.assets.gpu import GPU_LEASE
 from llama_assets.assets.serving import ENGINE, LLAMA_SWAP
-from llama_assets.catalog import Catalog
+from llama_assets.catalog import Catalog, Model
 from llama_assets.policy.windows import Rules
 from llama_assets.tasks.messages import AUTOMATIC_WAIT_S
 
@@ -394,7 +395,7 @@ def conditions(catalog: Catalog) -> dict[dg.AssetKey, AssetCondition]:
     rules = Rules.of(catalog.automation)
     found: dict[dg.AssetKey, AssetCondition] = {}
     for model in catalog.models:
-        found[gguf.key(model.id)] = _files(model.id, rules)
+        found[gguf.key(model.id)] = _files(model, rules)
         found[benchmark.key(model.id)] = _benchmark(catalog, model.id, rules)
     found[LLAMA_SWAP] = _serving(catalog, rules)
     found[GPU_LEASE] = AnyDue(tuple((key, found[key]) for key in benchmark.keys(catalog)))
@@ -420,12 +421,13 @@ def _checked(key: str, cron: str) -> str:
     return cron
 
 
-def _files(model: str, rules: Rules) -> AssetCondition:
+def _files(model: Model, rules: Rules) -> AssetCondition:
+    tried = model.candidate is not None and bool(model.candidate.files)
     other = OutOfDate(
-        (huggingface.key(model),), rules, Again("%F %H", 24), needs_no_card=True,
-        red=dg.AssetCheckKey(gguf.key(model), gguf.UPDATED), label="the Hub has other bytes",
+        (huggingface.key(model.id),), rules, Again("%F %H", 24), with_code=tried, needs_no_card=True,
+        red=dg.AssetCheckKey(gguf.key(model.id), gguf.UPDATED), label="the Hub has other bytes",
     )  # fmt: skip
-    damaged = TurnedRed(dg.AssetCheckKey(gguf.key(model), gguf.SHA256), label="a byte on disk is another")
+    damaged = TurnedRed(dg.AssetCheckKey(gguf.key(model.id), gguf.SHA256), label="a byte on disk is another")
     return (other | damaged) & ~Condition.in_progress()
 
 

@@ -126,6 +126,15 @@ def engine(world: World, **changed: object) -> None:
     world.load()
 
 
+def tries(world: World, quant: str) -> None:
+    models = (
+        model.model_copy(update={"candidate": catalogs.Tried(quant=quant) if model.id == A else None})
+        for model in world.catalog.models
+    )
+    world.catalog = world.catalog.model_copy(update={"models": tuple(models)})
+    world.load()
+
+
 def damage(world: World, *models: str) -> None:
     world.damaged = set(models)
 
@@ -162,6 +171,8 @@ TABLE = [
     Row("idle models are unloaded later", lambda w: engine(w, idle_unload_seconds=700), {"llama_swap"}),
     Row("a new file, measured by hand", lambda w: (w.report("4", A), w.run(f"gguf/{A}", "llama_swap", by_hand=True),
         w.run(f"benchmark/{A}", by_hand=True)), set()),
+    Row("the catalog tries another quantization of A", lambda w: tries(w, "Q8_0"), {f"gguf/{A}"}),
+    Row("A is fetched, its own files are the same", nothing, set()),
 ]  # fmt: skip
 
 
