@@ -63,6 +63,15 @@ FOUND = """{ assetNodes { assetKey { path } isMaterializable
 STARTED = "{ runsOrError(filter: {statuses: [STARTED]}) { ... on Runs { results { runId } } } }"
 CANCELED = """mutation ($id: String!) {
   terminateRun(runId: $id, terminatePolicy: MARK_AS_CANCELED_IMMEDIATELY) { __typename } }"""
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "llama_assets"}
+SWITCH = """
+mutation ($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { ... on Sensor { id } __typename } }"""
+SWITCH_OFF = """
+mutation ($id: String!) { stopSensor(id: $id) { __typename } }"""
+TICKS = """query ($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+  sensorState { ticks(limit: 500) { status error { message } } } } } }"""
+AUTOMATIC = """{ runsOrError(limit: 100) { ... on Runs {
+  results { status tags { key value } assetSelection { path } } } } }"""
 KEYS = "{ assetNodes { assetKey { path } isMaterializable isExecutable } }"
 
 
@@ -196,6 +205,41 @@ class World:
         found = until(f"the end of run {run}", over, limit_s)
         assert isinstance(found, dict)
         return found["status"], "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
+
+    @contextmanager
+    def switched_on(self, sensor: str) -> Iterator[None]:
+        """A sensor that is off at first, on."""
+        found = self.ask(SWITCH, selector={**LOCATION, "sensorName": sensor})["startSensor"]
+        assert found["__typename"] == "Sensor", found
+        try:
+            yield
+        finally:
+            self.ask(SWITCH_OFF, id=found["id"])
+
+    def two_more_ticks(self, sensor: str) -> None:
+        """Return when it has looked twice again, without an error."""
+
+        def ticks() -> int:
+            asked = self.ask(TICKS, selector={**LOCATION, "sensorName": sensor})
+            found = asked["sensorOrError"]["sensorState"]["ticks"]
+            assert not [tick["error"] for tick in found if tick["error"]]
+            return sum(tick["status"] != "STARTED" for tick in found)
+
+        before = ticks()
+        until("two more ticks", lambda: ticks() > before + 1, 300)
+
+    def automatic_runs(self) -> list[tuple[str, frozenset[str]]]:
+        """Status and assets of the runs that no person asked for, oldest first."""
+        found = [
+            (run["status"], frozenset("/".join(asset["path"]) for asset in run["assetSelection"]))
+            for run in self.ask(AUTOMATIC)["runsOrError"]["results"]
+            if {"key": "llama-assets/automatic", "value": "true"} in run["tags"]
+        ]
+        return found[::-1]
+
+    def at_work(self) -> list[tuple[str, frozenset[str]]]:
+        """Those of them that have not ended."""
+        return [run for run in self.automatic_runs() if run[0] not in ENDS]
 
     def cancel_started(self) -> None:
         """As a person does it for the run of a killed command: nothing else ends that one, and it keeps its pool."""

@@ -44,6 +44,25 @@ def was_at_zero(said: str) -> bool:
     return bool(re.search(r"immich-machine-learning.*\b0\b", said))
 
 
+@pytest.mark.long
+def test_turned_on_automation_fetches_serves_measures_and_judges_by_itself_and_once(world: World):
+    """By the cluster's own daemon, in run pods, from an empty store."""
+    world.watch.again()
+    with world.switched_on("automation"):
+        until("the verdict", lambda: world.assets()["verdict"]["run"], 600)
+        until("no run at work", lambda: not world.at_work(), 120)
+        ended = world.automatic_runs()
+        world.two_more_ticks("automation")
+        assert world.automatic_runs() == ended, "nothing is due any more"
+    assert {status for status, _ in ended} == {"SUCCESS"}, ended
+    measured = [assets for _, assets in ended if any(asset.startswith("benchmark/") for asset in assets)]
+    assert [asset for assets in measured for asset in sorted(assets)] == sorted(
+        {"llama_swap", "gpu_lease", "verdict", *(f"benchmark/{model}" for model in MODELS)}
+    )
+    is_as_it_was(world)
+    assert world.watch.most == 1, world.watch.seen
+
+
 def test_the_whole_graph_from_outside(world: World, tmp_path):
     catalog = small_catalog(tmp_path / "catalog")
     world.watch.again()
