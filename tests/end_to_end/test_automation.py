@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -71,16 +68,8 @@ def ui(demo_run: DemoRun, hub: LoopbackHub, tmp_path: Path) -> Iterator[Ui]:
     text = catalogs.PACKAGED.read_text()
     (copied.folder / "catalog.yaml").write_text(text.replace("photos: 100", "photos: 8"))
     environment = {"HF_ENDPOINT": hub.url, "LLAMA_ASSETS_CATALOG": str(copied.folder / "catalog.yaml")}
-    started = Ui(replace(copied, environment={**copied.environment, **environment}))
-    try:
-        started.ready()
+    with Ui(replace(copied, environment={**copied.environment, **environment})) as started:
         yield started
-    finally:
-        started.process.send_signal(signal.SIGINT)
-        try:
-            started.process.wait(40)
-        except subprocess.TimeoutExpired:
-            os.killpg(started.process.pid, signal.SIGKILL)
 
 
 class Switch:

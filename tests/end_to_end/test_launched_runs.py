@@ -44,6 +44,26 @@ class Ui:
                 cwd=bench.folder, env=bench.environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
+    def __enter__(self) -> Ui:
+        try:
+            self.ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """As a person does; and the whole group, daemon and runs with it, where that does not end it."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(40)
+
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         answer = httpx.post(self.address, json={"query": query, "variables": variables}, timeout=60).json()
         assert "errors" not in answer, answer
@@ -87,16 +107,8 @@ class Ui:
 def ui(demo_run: DemoRun, tmp_path: Path) -> Iterator[Ui]:
     copied = demo_run.copy(tmp_path / "copy")
     shutil.rmtree(copied.home / "results")
-    started = Ui(copied)
-    try:
-        started.ready()
+    with Ui(copied) as started:
         yield started
-    finally:
-        started.process.send_signal(signal.SIGINT)
-        try:
-            started.process.wait(40)
-        except subprocess.TimeoutExpired:
-            os.killpg(started.process.pid, signal.SIGKILL)
 
 
 def rows(ui: Ui) -> int:
