@@ -303,17 +303,26 @@ def _held_back(store: Store, model: Model, fingerprint: str, promotion: Promotio
     current = _current(store, model.id)
     if current in (None, fingerprint):  # a first file has none to beat
         return ""
-    if current in store.tried(model.id) and model.candidate and model.candidate.files:
-        return f"{short(current)} is current, which the catalog tries; {to_write(model)}"
+    if (named := store.tried(model.id).get(current)) is not None and model.candidate and model.candidate.files:
+        return _stays_aside(model, current, is_named=named.startswith(tried_words(model)))
     return "" if promotion == "at_once" else "it waits for its verdict"
 
 
-def to_write(model: Model) -> str:
-    """What a person does with a candidate's files that became current: the catalog still names the others."""
-    said = json.dumps(model.candidate.files if model.candidate else {})
+def tried_words(model: Model) -> str:
+    """How the store's list `tried` begins to say what the candidate of `model` names."""
+    asked = model.as_tried()
+    return f"{asked.quant or asked.file} with {asked.mmproj or asked.mmproj_file} of {asked.repo}"
+
+
+def _stays_aside(model: Model, current: str, is_named: bool) -> str:
+    """What a person does about a candidate's files that became current: the catalog still names the others."""
+    what = "its files"
+    if is_named and model.candidate:
+        what = json.dumps(model.candidate.files)
+    since = "tries" if is_named else "tried before"
     return (
-        f"write {said} under models.{model.id} in the catalog in the place of what is there, and take `candidate` out; "
-        f"`llama-assets rollback {model.id}` goes back"
+        f"{short(current)} is current, which the catalog {since}; write {what} under models.{model.id} in the catalog "
+        f"in the place of what is there, and take `candidate` out; `llama-assets rollback {model.id}` goes back"
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from llama_assets.catalog import Model
 from llama_assets.hub import Hub, HubError
 from llama_assets.store import Published, Store, StoreError, short
-from llama_assets.tasks.download import DownloadFailed, download
+from llama_assets.tasks.download import DownloadFailed, download, tried_words
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def _bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[
     asked = model.as_tried()
     revision = hub.resolve(asked)
     name, refused = revision.fingerprint, store.refused(model.id)
-    _note(store, model.id, own, name, f"{_named(asked)} of {revision.repo}@{revision.commit}")
+    _note(store, model.id, own, name, f"{tried_words(model)}@{revision.commit}")
     if name == own:
         return Brought(why="its candidate's files are the model's own, byte for byte: take `candidate` out")
     if name in refused and name not in store.sets(model.id):
@@ -63,7 +63,3 @@ def _note(store: Store, model: str, own: str | None, name: str | None, what: str
     if name is not None and name != own:
         listed[name] = before.get(name) or what
     store.note_tried(model, listed)
-
-
-def _named(asked: Model) -> str:
-    return f"{asked.quant or asked.file} with {asked.mmproj or asked.mmproj_file}"

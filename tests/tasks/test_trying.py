@@ -106,7 +106,9 @@ def test_while_the_candidate_is_current_the_models_own_files_do_not_go_back_over
         assert found.held_back and 'write {"quant": "Q8_0"} under models.m in the catalog' in found.held_back
     assert found.candidate is not None and found.candidate.fingerprint != own, "news of its own files are kept"
     assert desk.store.previous("m").fingerprint == own
-
+    another = desk.download(OWN.model_copy(update={"candidate": Tried(quant="Q9_0")}))
+    assert desk.current() == tried and another.tried_error
+    assert "which the catalog tried before; write its files" in another.held_back, "and not those that it tries now"
     assert desk.download(ADOPTED).current.fingerprint == tried, "once it is written there, it is followed"
     assert desk.store.tried("m") == {}
     desk.push(own=5, other=9)
