@@ -31,6 +31,7 @@ class EngineLimits:
 
     connect_s: float = 5.0
     quick_s: float = 10.0  # for questions that no model computes: /running, /props
+    look_s: float = 2.0  # likewise, for who looks on each second and is waited for at a session's end
     poll_s: float = 0.02  # between two looks at a model that is being loaded
     load_s: float = 330.0  # a little more than the catalog lets the engine take itself
     tries: int = 4  # requests sent in all while none reaches the model

@@ -196,7 +196,8 @@ class SwapClient:
     @contextmanager
     def watch(self) -> Iterator[Watch]:
         """Another connection to the same engine, for a thread that looks on while this one asks."""
-        with SwapClient(self.address, self._api_key, self.limits, self.image) as other:
+        quick = replace(self.limits, quick_s=self.limits.look_s)
+        with SwapClient(self.address, self._api_key, quick, self.image) as other:
             yield Watch(other)
 
     def performance(self, after: str | None) -> tuple[list[dict[str, Any]], str | None]:

@@ -20,10 +20,13 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 WRONG_USE, FAILED = 2, 1
+LAST_LINES_S = 0.05
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Setter = Callable[[Any, str], object]
@@ -71,9 +74,18 @@ def _serve(words: Sequence[str]) -> int:
         server = xllamacpp.Server(parameters)
     except RuntimeError as error:
         return _complain(f"{error} (the reason is above)", FAILED)
+    for number in (signal.SIGTERM, signal.SIGINT):  # nothing holds the lock any more
+        signal.signal(number, _end)
     print(f"worker: listening on {server.listening_address}", file=sys.stderr, flush=True)
     while True:
         signal.pause()
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End by the signal, but let llama.cpp's log thread write first: it lost the last answer's timings now and then."""
+    time.sleep(LAST_LINES_S)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 def _complain(sentence: str, status: int) -> int:

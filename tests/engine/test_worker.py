@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +10,10 @@ import sys
 import httpx
 import pytest
 
-from llama_assets.engine import Served, command
+from llama_assets.engine import Processes, Served, command
 from llama_assets.engine.process import WORKER, free_ports
 
-from .conftest import ENGINE
+from .conftest import ENGINE, Question
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -66,3 +67,15 @@ def test_health_is_503_until_it_is_200_and_sigterm_ends_it(models: dict[str, Ser
 def test_a_worker_whose_parent_is_already_gone_does_not_start():
     done = run("--with-parent", "1" if subprocess.os.getppid() != 1 else "2", "--model", "m.gguf")
     assert done.returncode == -signal.SIGKILL
+
+
+def test_the_last_answer_before_a_model_is_stopped_is_in_its_log(models, tmp_path):
+    """llama.cpp writes its log in another thread: a server that ends at once loses what was just said."""
+    one = models["one"]
+    with Processes([one], ENGINE, tmp_path, WORKER) as engine:
+        for _ in range(4):
+            engine.load("one")
+            assert engine.ask("one", Question()).status == "ok"
+            engine.unload()
+    log = (tmp_path / "one.log").read_text(errors="replace").replace("prompt eval", "")
+    assert len(re.findall(r"\beval time = .*? / +\d+ tokens", log)) == 4
