@@ -45,9 +45,7 @@ def test_every_candidate_must_be_known_and_one_arm_alone_is_never_enough():
     enough = narrow_enough("incumbent", 6.0)
     assert enough(first(three, 4)) is True
     noisy = [
-        replace(row, seconds=row.seconds * (3.0 if int(row.photo[6:9]) % 2 else 1.0))
-        if row.model == "third"
-        else row
+        replace(row, seconds=row.seconds * (3.0 if int(row.photo[6:9]) % 2 else 1.0)) if row.model == "third" else row
         for row in first(three, 4)
     ]
     assert enough(noisy) is False
