@@ -1,0 +1,96 @@
+"""Reports in a real browser: axe finds nothing, nothing is wider than a phone, nothing is asked of any network.
+
+Each state in light and dark, 1280 and 360 CSS pixels wide, with every fold open; without `--long` the two fullest pages
+in two views. Not here: what stands in a page
+(`tests/verdict/test_report.py`), the contrast of marks in figures, which axe cannot judge (there too).
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from llama_assets.verdict import judge, render_html
+from tests.verdict import states
+from tests.verdict.sessions import Recipe, write
+
+TWO_VIEWS = [("light", 1280), ("dark", 360)]
+ALL_VIEWS = [("light", 1280), ("light", 360), ("dark", 1280), ("dark", 360)]
+FULLEST = ("stopped", "rated")
+STATES = ("better", "worse", "equivalent", "inconclusive", "stopped", "one_arm", "rated")
+FOLDS = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+FIND = """async () => {
+  const found = await axe.run(document, {resultTypes: ['violations']});
+  return found.violations.map(v => [v.id, v.help, v.nodes.slice(0, 3).map(n => n.html.slice(0, 200))]);
+}"""
+WIDE = """() => [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 0.5
+  && !e.closest('.scroll') && !e.closest('svg')).slice(0, 5).map(e => e.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def page(browser: Browser) -> Page:
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+def test_axe_does_find_a_picture_without_words(page: Page, axe: str) -> None:
+    page.set_content("<html lang=en><title>a</title><main><h1>a</h1><img src='data:,'></main>")
+    page.evaluate(axe)
+    assert "image-alt" in [found[0] for found in page.evaluate(FIND)]
+
+
+@pytest.mark.parametrize("state", FULLEST)
+def test_axe_finds_nothing_in_the_fullest_reports(page: Page, axe: str, tmp_path: Path, state: str) -> None:
+    look_at(page, axe, tmp_path, state, TWO_VIEWS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("state", STATES)
+def test_axe_finds_nothing_in_a_report_in_any_view(page: Page, axe: str, tmp_path: Path, state: str) -> None:
+    look_at(page, axe, tmp_path, state, ALL_VIEWS)
+
+
+def look_at(page: Page, axe: str, tmp_path: Path, state: str, views: list[tuple[str, int]]) -> None:
+    report = tmp_path / "report.html"
+    report.write_text(render_html(states.judgement(tmp_path, state)), encoding="utf-8")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: asked.append(message.text))
+    page.goto(report.as_uri())
+    page.evaluate(FOLDS)
+    page.evaluate(axe)
+    for scheme, width in views:
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate(FIND) == [], f"{scheme}, {width} wide"
+        across = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert across[0] == across[1], f"{width} wide: {page.evaluate(WIDE)}"
+    assert [one for one in asked if not one.startswith("data:")] == [report.as_uri()]
+
+
+def test_five_arms_of_300_rows_and_six_photos_fit_a_phone_and_300_kb(page: Page, tmp_path: Path) -> None:
+    """Thumbnails of the largest size that a session keeps: 10 kB."""
+    arms = tuple(f"arm-{number}" for number in range(5))
+    photos = [{"name": f"photo-{n:03d}.jpg", "thumb": f"thumbs/{n}.jpg"} for n in range(1, 301)]
+    folder = write(tmp_path / "s", Recipe(models=arms, ratios=(1, 0.9, 0.8, 1.1, 1.3), photos=300), photos=photos)
+    (folder / "thumbs").mkdir(exist_ok=True)
+    for n in range(1, 301):
+        (folder / "thumbs" / f"{n}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(10_000))
+    text = render_html(judge(folder), folder)
+    assert text.count("data:image/jpeg") == 6
+    assert len(text.encode()) < 300_000
+    report = tmp_path / "report.html"
+    report.write_text(text, encoding="utf-8")
+    page.set_viewport_size({"width": 360, "height": 900})
+    page.goto(report.as_uri())
+    page.evaluate(FOLDS)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360, page.evaluate(WIDE)
