@@ -233,9 +233,9 @@ def _under_the_lease(
                 if outcome.halted:
                     ran[comparison.name] = replace(outcome, halted=held.over or outcome.halted)
                     break
-        # The first one bears the taking, the last one the giving back.
-        parts = [after - before for before, after in itertools.pairwise([*began, time.monotonic()])]
-        parts[0] += held.seconds - sum(parts)
+            began.append(time.monotonic())
+        parts = [after - before for before, after in itertools.pairwise(began)]
+        parts[0] += held.seconds - sum(parts)  # the first one bears the taking and the giving back
         for outcome, seconds in zip(ran.values(), parts, strict=True):
             session.finish(outcome, seconds, dict(held.record.tenants), work.say)
         write_down(card, begun)
