@@ -260,17 +260,13 @@ def _derived(
 ) -> tuple[str | None, bool | None]:
     if failed:  # a part of an answer is none
         return answer_json, False if valid is None and question is not None else valid
-    if text is not None and (answer_json is None or (valid is None and question is not None)):
-        judged = judge_answer(text, question)
-        return (
-            judged.answer_json if answer_json is None else answer_json,
-            judged.schema_valid if valid is None else valid,
-        )
-    if question is not None and answer_json is not None and valid is not False:
-        judged = judge_answer(answer_json, question)
-        wrong_type = any(problem.keyword == "type" for problem in judged.problems)
-        return answer_json, judged.schema_valid if valid is None else not wrong_type
-    return answer_json, valid
+    source = answer_json if text is None else text
+    if source is None or (question is None and answer_json is not None):
+        return answer_json, valid
+    judged = judge_answer(source, question)
+    if valid:  # whoever read it so: a field of the wrong type is not valid
+        valid = not any(problem.keyword == "type" for problem in judged.problems)
+    return judged.answer_json if answer_json is None else answer_json, judged.schema_valid if valid is None else valid
 
 
 def to_parquet(folder: Path, rows: Iterable[Row]) -> Path:

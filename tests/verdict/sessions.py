@@ -49,6 +49,9 @@ class Recipe:
     failed: dict[str, int] = field(default_factory=dict)
     marked: dict[str, Sequence[int]] = field(default_factory=dict)
     cold_first: bool = False  # each load is inside the first answer, and nothing says so
+    load_s: float = 25.0
+    slow: dict[str, tuple[int, int, float]] = field(default_factory=dict)  # a stretch: first answer, how many, times
+    names: str = "photo-{:03d}.jpg"
     seed: int = 1
 
 
@@ -83,16 +86,19 @@ def rows(recipe: Recipe) -> list[dict[str, Any]]:
         kind: {m: set(rng.permutation(recipe.photos)[:count].tolist()) for m, count in getattr(recipe, kind).items()}
         for kind in ("wrong_typed", "truncated", "failed")
     }
+    stretch = {m: range(first, first + many) for m, (first, many, _) in recipe.slow.items()}
     clock, loaded, made = datetime(2026, 11, 14, 2, 15, tzinfo=UTC), None, []
     for position, (block, arm, photo) in enumerate(asked):
         model = recipe.models[arm]
         log = effect[photo] + noise[position] + np.log1p(recipe.drift) * position / len(asked)
         seconds = recipe.median_s * recipe.ratios[arm] * float(np.exp(log))
+        if photo in stretch.get(model, ()):  # photos are asked in this order
+            seconds *= recipe.slow[model][2]
         tokens = round(140 * float(np.exp(0.6 * effect[photo])))
         if loaded != model:
             loaded = model
             clock += timedelta(seconds=0 if recipe.cold_first else 32)
-            seconds += 25 if recipe.cold_first else 0
+            seconds += recipe.load_s if recipe.cold_first else 0
         answer: dict[str, Any] = {
             "instagram_fit_score": int(scores[model][photo]),
             "suggested_caption": f"Photo {photo} as {model} sees it",
@@ -108,7 +114,7 @@ def rows(recipe: Recipe) -> list[dict[str, Any]]:
             {
                 "session": "20261114T021500Z-made",
                 "model": model,
-                "photo": f"photo-{photo:03d}.jpg",
+                "photo": recipe.names.format(photo),
                 "position": position,
                 "started_at": clock.isoformat(),
                 "seconds": seconds,
@@ -168,7 +174,7 @@ def record(recipe: Recipe, **changed: Any) -> dict[str, Any]:
             for m in recipe.models
         },
         "photo_set": {"hash": "cd" * 32, "seed": 1, "left_out": []},
-        "photos": [{"name": f"photo-{n:03d}.jpg", "thumb": f"thumbs/{n + 1}.jpg"} for n in range(recipe.photos)],
+        "photos": [{"name": recipe.names.format(n), "thumb": f"thumbs/{n + 1}.jpg"} for n in range(recipe.photos)],
         "loads": loads,
         "contamination": [],
         "running_samples": 900,
