@@ -157,11 +157,6 @@ def _arm_rows(j: Judgement) -> list[tuple[str, str, list[tuple[str, str]]]]:
     def number(value: float | None, unit: str = "") -> str:
         return "not known" if value is None else formats.seconds(value) + unit
 
-    def valid(f: ModelFigures) -> tuple[str, str]:
-        low, high = f.schema_valid.low, f.schema_valid.high
-        run = "" if low is None or high is None else f"{formats.rate(low)} to {formats.rate(high)} %"
-        return sentences.valid_text(f), run
-
     def speed(f: ModelFigures) -> tuple[str, str]:
         tokens = "" if f.completion_tokens_p50 is None else f"{f.completion_tokens_p50:.0f} tokens an answer"
         return ("not known" if f.tokens_per_second is None else formats.speed(f.tokens_per_second)), tokens
@@ -180,12 +175,7 @@ def _arm_rows(j: Judgement) -> list[tuple[str, str, list[tuple[str, str]]]]:
         ("p50", "seconds, median", [(number(f.latency_p50_s), "") for f in arms]),
         ("p95", "seconds, describes only", [(number(f.latency_p95_s), "") for f in arms]),
         ("Tokens a second", "while generating", [speed(f) for f in arms]),
-        ("Schema-valid", "95 % Wilson interval", [valid(f) for f in arms]),
-        (
-            "JSON",
-            "parsed as a whole",
-            [("not known" if f.parsed is None else f"{f.parsed} of {f.rows}", "") for f in arms],
-        ),
+        *_truth_of_answers(arms),
         ("Cold load", "outside the sample", [load(f) for f in arms]),
         (
             "Rows",
@@ -194,6 +184,25 @@ def _arm_rows(j: Judgement) -> list[tuple[str, str, list[tuple[str, str]]]]:
         ),
         (f"Ties at the top {top}", "photos at the cut", [tie(f) for f in arms]),
         ("Projector", "mmproj precision", [(f.mmproj or "not known", "") for f in arms]),
+    ]
+
+
+def _truth_of_answers(arms: list[ModelFigures]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """A step at a time from a request to an answer that is worth something, and what went wrong on the way."""
+    steps = (
+        ("HTTP ok", "answered at all; 95 % Wilson", [f.http_ok for f in arms]),
+        ("Complete", "and ended by itself", [f.complete for f in arms]),
+        ("JSON", "and parsed as a whole", [f.parsed_rate for f in arms]),
+        ("Schema-valid", "and as the question asks", [f.schema_valid for f in arms]),
+    )
+    rates = [
+        (label, small, [sentences.rate_text(found, f.rows) for found, f in zip(row, arms, strict=True)])
+        for label, small, row in steps
+    ]
+    return [
+        *rates,
+        ("Schema enforced", "by the engine, probed", [(sentences.enforced_text(f), "") for f in arms]),
+        ("Failures", "answers by what is wrong", [(sentences.failures_text(f), "") for f in arms]),
     ]
 
 

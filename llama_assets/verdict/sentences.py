@@ -8,7 +8,7 @@ never "significant" or "slightly". The word of a verdict names its metric. Not h
 from __future__ import annotations
 
 from .formats import clock, level, percent, plural, points, rate, seconds, side, signed_points, span
-from .judgement import Judgement, ModelFigures, Pair
+from .judgement import Judgement, ModelFigures, Pair, Rate
 from .truth_sentences import decided
 from .unjudged import many
 
@@ -127,6 +127,27 @@ def valid_text(figures: ModelFigures) -> str:
     """`95 of 100`; `not known`."""
     valid = figures.schema_valid
     return "not known" if valid.count is None else f"{valid.count} of {figures.rows}"
+
+
+def rate_text(found: Rate, rows: int) -> tuple[str, str]:
+    """(`95 of 100`, `88.8 to 97.8 %`); (`not known`, nothing) where nobody can say."""
+    if found.count is None:
+        return "not known", ""
+    known = found.low is not None and found.high is not None
+    return f"{found.count} of {rows}", f"{rate(found.low or 0)} to {rate(found.high or 0)} %" if known else ""
+
+
+def enforced_text(figures: ModelFigures) -> str:
+    """What the session's probe of the schema found."""
+    return {True: "yes", False: "no", None: "not probed"}[figures.enforced]
+
+
+def failures_text(figures: ModelFigures) -> str:
+    """`3 wrong type, 2 truncated`, most first; `none` only where every row is known to be valid."""
+    most_first = sorted(figures.failures.items(), key=lambda found: -found[1])
+    if most_first:
+        return ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in most_first)
+    return "none" if figures.schema_valid.count == figures.rows else "not known"
 
 
 def tie_sentence(j: Judgement, model: str) -> str:

@@ -9,16 +9,18 @@ import math
 import textwrap
 from collections.abc import Callable, Iterator
 
-from .formats import MINUS, change, level, plural, points, rate, seconds, signed_points, span, speed
-from .judgement import Judgement, ModelFigures, Pair
+from .formats import MINUS, change, level, plural, points, seconds, signed_points, span, speed
+from .judgement import Judgement, ModelFigures, Pair, Rate
 from .sentences import (
     against_text,
+    enforced_text,
+    failures_text,
     follow_up,
     headline,
     lease_line,
+    rate_text,
     recommendation_text,
     session_line,
-    valid_text,
 )
 from .truth_sentences import markdown_tables, text_tables, undecided
 from .warning_texts import effect_text
@@ -44,6 +46,13 @@ def render_text(j: Judgement, width: int = 80) -> str:
     for sentence in follow_up(j):
         lines += _wrapped(sentence, width)
     lines += ["", *_table(j), ""]
+    for model, figures in j.models.items():
+        if figures.failures:
+            lines += _wrapped(
+                f"{model}, of {plural(figures.rows, 'row')}: {failures_text(figures)}", width, "failures  ", " " * 10
+            )
+    if any(figures.failures for figures in j.models.values()):
+        lines.append("")
     plot = forest(j, width)
     if plot:
         shared = next(pair.level for pair in j.pairs if pair.metric == "seconds")
@@ -224,11 +233,9 @@ def _arms_table(j: Judgement) -> Iterator[str]:
         yield f"| {label} | " + " | ".join(_md(cell(figures)) for figures in j.models.values()) + " |"
 
 
-def _valid_cell(figures: ModelFigures) -> str:
-    valid = figures.schema_valid
-    if valid.low is None or valid.high is None:
-        return "not known"
-    return f"{valid_text(figures)} ({rate(valid.low)} to {rate(valid.high)} %)"
+def _rate_cell(found: Rate, figures: ModelFigures) -> str:
+    count, run = rate_text(found, figures.rows)
+    return f"{count} ({run})" if run else count
 
 
 def _load_cell(figures: ModelFigures) -> str:
@@ -241,7 +248,12 @@ ROWS: tuple[tuple[str, Callable[[ModelFigures], str]], ...] = (
     ("p50, s", lambda f: _cell(f.latency_p50_s)),
     ("p95, s (describes only)", lambda f: _cell(f.latency_p95_s)),
     ("tokens a second", lambda f: "-" if f.tokens_per_second is None else speed(f.tokens_per_second)),
-    ("schema-valid", _valid_cell),
+    ("HTTP ok", lambda f: _rate_cell(f.http_ok, f)),
+    ("complete", lambda f: _rate_cell(f.complete, f)),
+    ("JSON", lambda f: _rate_cell(f.parsed_rate, f)),
+    ("schema-valid", lambda f: _rate_cell(f.schema_valid, f)),
+    ("schema enforced", enforced_text),
+    ("failures", failures_text),
     ("cold load, s", _load_cell),
     ("rows, counted", lambda f: f"{f.rows}, {f.counted}"),
     ("seats by lot", lambda f: "-" if f.tie is None else f"{f.tie.seats} among {f.tie.group} at {f.tie.score:g}"),

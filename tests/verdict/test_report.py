@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_assets.verdict import judge, render_html
+from llama_assets.verdict import judge, render_html, render_markdown, render_text
 
 from .sessions import Recipe, rows, write
 from .states import ALL, Judged
@@ -150,3 +150,28 @@ def test_the_colours_keep_their_contrast_in_light_and_dark() -> None:
         assert contrast(palette["note"], palette["notebg"]) >= 4.5
         for name in ("edge", "arm0", "arm1", "arm2", "arm3", "arm4"):
             assert contrast(palette[name], palette["paper"]) >= 3, name
+
+
+def test_what_an_answer_is_worth_stands_a_step_at_a_time_with_the_failures_by_name(tmp_path: Path) -> None:
+    recipe = Recipe(models=("a", "b"), wrong_typed={"b": 5}, failed={"b": 3})
+    j = judge(write(tmp_path / "s", recipe))
+    figures = j.models["b"]
+    steps = {
+        "HTTP ok": figures.http_ok,
+        "Complete": figures.complete,
+        "JSON": figures.parsed_rate,
+        "Schema-valid": figures.schema_valid,
+    }
+    text = render_html(j)
+    for label, rate in steps.items():
+        cells = re.findall(rf'<th scope="row">{label}<small>.*?</tr>', text)[0]
+        assert f"<td>{rate.count} of 100<small>{rate.low:.1%}".replace("%", "") in cells, label
+    failures = re.findall(r'<th scope="row">Failures<small>.*?</tr>', text)[0]
+    for kind, count in figures.failures.items():
+        assert f"{count} {kind.replace('_', ' ')}" in failures
+    assert figures.failures["error"] == 3
+    assert "<td>none</td>" in failures
+    markdown = render_markdown(j)
+    assert "| failures | none | " in markdown
+    assert f"| HTTP ok | 100 of 100 (96.3 to 100 %) | {figures.http_ok.count} of 100" in markdown
+    assert "failures  b, of 100 rows: " in render_text(j)
