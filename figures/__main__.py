@@ -9,7 +9,7 @@ import click
 
 from figures.measuring import How
 
-NAMES = ("download", "overhead", "definitions", "poll", "demo")
+NAMES = ("download", "overhead", "definitions", "poll", "verdicts", "demo")
 ROUNDS, QUICK_ROUNDS = 5, 1
 
 
@@ -20,7 +20,8 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 @click.option("--clean-clone", is_flag=True, help="Clone the last commit, and time `make demo` there, cold and warm.")
 @click.option("--year", is_flag=True, help="Simulate a year of automation; a quarter of an hour.")
 def main(names: tuple[str, ...], quick: bool, rounds: int | None, clean_clone: bool, year: bool) -> None:
-    """Measure ourselves beside the rivals; NAME is one of: download overhead definitions poll demo (all if none)."""
+    """Measure ourselves beside the rivals; NAME is one of:
+    download overhead definitions poll verdicts demo (all if none)."""
     how = How(quick, rounds or (QUICK_ROUNDS if quick else ROUNDS), lambda text: click.echo(f"  {text}", err=True))
     long = [name for name, asked in (("clean_clone", clean_clone), ("year", year)) if asked]
     for name in (*(names or (() if long else NAMES)), *long):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llama_assets.bench.question import Question
@@ -247,3 +248,20 @@ def test_a_hand_written_session_file_is_understood(tmp_path: Path) -> None:
     assert j.session.lease is not None
     assert {w.code for w in j.warnings} == {"leased_idle"}
     assert {"mixed_mmproj", "mixed_engine"} <= {q.code for q in j.quiet}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_a_judgement_is_the_one_that_simulations_are_made_with(tmp_path: Path, seed: int) -> None:
+    """Equal arms with slow noise, through files and all: bounds and word are those of the stacked functions."""
+    from llama_assets.verdict import statistics
+
+    recipe = Recipe(models=("a", "b"), ratios=(1, 1), rho=0.6, noise=0.1, seed=100 + seed)
+    made = {(row["model"], row["photo"]): row["seconds"] for row in rows(recipe)}
+    asked = [row["photo"] for row in rows(recipe) if row["model"] == "a"]
+    d = np.log([made["b", photo] / made["a", photo] for photo in asked])
+    wide, narrow = statistics.typical_ratio(d, 0.95), statistics.typical_ratio(d, 0.90)
+    pair = judge(write(tmp_path / "s", recipe)).pair("b", "seconds")
+    assert pair is not None and pair.low is not None and pair.high is not None
+    bounds = np.exp([wide.estimate - wide.half_width, wide.estimate + wide.half_width])
+    assert (pair.low, pair.high) == pytest.approx(tuple(bounds))
+    assert pair.verdict == str(statistics.ratio_words(wide.estimate, wide.half_width, narrow.half_width))
