@@ -22,7 +22,6 @@ from typing import Any, Literal, Protocol
 
 from .failures import OddKind, odd
 from .grammar import NotEnforceable, QuestionError, gbnf
-from .plain_schema import Check, certain
 
 __all__ = [
     "FAILURES", "BadSchema", "Failure", "Files", "Judged", "NoRankingKey", "NotEnforceable", "NotReadable", "Problem",
@@ -218,10 +217,6 @@ class Question:
         # An empty registry: a reference is looked up in this file, never fetched.
         return kind(dict(self.schema), registry=Registry(), format_checker=kind.FORMAT_CHECKER)
 
-    @cached_property
-    def _certain(self) -> Check | None:
-        return certain(self.schema)
-
 
 def judge_answer(text: str, question: Question | None = None) -> Judged:
     """Parse and, with a question, validate one answer as it stands. Never raises for what a model wrote."""
@@ -230,8 +225,6 @@ def judge_answer(text: str, question: Question | None = None) -> Judged:
         return Judged(None, None if question is None else False, (problem,))
     if question is None:
         return Judged(answer_json, None)
-    if question._certain is not None and question._certain(parsed):
-        return Judged(answer_json, True)
     problems = tuple(
         Problem(
             kind="wrong_type" if error.validator == "type" else "schema",
