@@ -62,7 +62,7 @@ def typical_ratio(
     keeps 1,000 simulated sessions below 5 %; effective sample size n (1 - r) / (1 + r) of an AR(1) series, Bayley and
     Hammersley 1946.
     """
-    from scipy import special
+    from scipy import stats
 
     d = np.asarray(d, dtype=float)
     n = d.shape[-1]
@@ -78,18 +78,20 @@ def typical_ratio(
         long_run = np.maximum(np.maximum(long_run, other), long_run + other - variance)
         r = np.maximum(r, lag1(v))
     effective = effective_n(n, r)
-    t_cosines = -special.stdtrit(nu, (1 - level) / 2)
-    t_effective = -special.stdtrit(np.maximum(effective - 1, 1), (1 - level) / 2)
+    t_cosines = stats.t.isf((1 - level) / 2, nu)
+    t_effective = stats.t.isf((1 - level) / 2, np.maximum(effective - 1, 1))
     by_cosines = t_cosines * np.sqrt(long_run / n) / keep
     by_effective = t_effective * np.sqrt(variance / effective) / keep
     wider = np.maximum(by_cosines, by_effective)
     quantile = np.where(by_cosines >= by_effective, t_cosines, t_effective)
-    trimmed = np.sort(d, axis=-1)[..., cut : n - cut].mean(axis=-1)
-    return TypicalRatio(trimmed, wider + allowance, quantile, allowance)
+    return TypicalRatio(stats.trim_mean(d, rules.trim, axis=-1), wider + allowance, quantile, allowance)
 
 
 def winsorised(x: Floats, share: float) -> Floats:
-    """Values beyond the `share` quantile at each end set to it (not removed: the order in time stays)."""
+    """Values beyond the `share` quantile at each end set to it (not removed: the order in time stays).
+
+    scipy's mstats.winsorize gives the same values, one series after the other: this takes a stack at once.
+    """
     n = x.shape[-1]
     cut = int(share * n)
     ordered = np.sort(x, axis=-1)
@@ -169,16 +171,11 @@ def photos_needed(n: int, ratio: TypicalRatio, rules: Rules = RULES) -> int | No
 
 # --- rates -----------------------------------------------------------------------------------------------------------
 def wilson(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of one rate (Wilson 1927, JASA 22:209), exactly 0 or 1 at a rate of 0 or 1.
+    """Score interval of one rate (Wilson 1927, JASA 22:209), exactly 0 or 1 at a rate of 0 or 1 (scipy: 3e-18)."""
+    from scipy import stats
 
-    By hand because scipy.stats, which has it, takes a second to import: longer than all of a judgement.
-    """
-    from scipy import special
-
-    z2 = float(special.ndtri((1 + level) / 2)) ** 2
-    p, middle = count / n, (count + z2 / 2) / (n + z2)
-    half = math.sqrt(z2 * (p * (1 - p) * n + z2 / 4)) / (n + z2)
-    return (0.0 if count == 0 else middle - half, 1.0 if count == n else middle + half)
+    found = stats.binomtest(count, n).proportion_ci(level, method="wilson")
+    return (0.0 if count == 0 else float(found.low), 1.0 if count == n else float(found.high))
 
 
 class Difference(NamedTuple):
@@ -239,9 +236,10 @@ class Agreement(NamedTuple):
 def agreement(table: ArrayLike, level: float = 0.95) -> Agreement | None:
     """Kendall's tau-b and its interval; None where an arm gave every photo the same score (0/0, not 0 and not 1).
 
-    Standard error in closed form, Brown and Benedetti 1977 (JASA 72:309); interval on Fisher's scale.
+    Standard error in closed form, Brown and Benedetti 1977 (JASA 72:309); interval on Fisher's scale. scipy's
+    kendalltau has tau-b without an error, and what the error is made of gives tau-b as well.
     """
-    from scipy import special
+    from scipy import stats
 
     t = np.asarray(table, dtype=float)
     above = np.pad(t.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
@@ -258,7 +256,7 @@ def agreement(table: ArrayLike, level: float = 0.95) -> Agreement | None:
     spread = (t * np.square(2 * scale * (concordant - discordant) + tau * ties)).sum()
     error = math.sqrt(max(float(spread) - n**3 * tau**2 * (untied_a + untied_b) ** 2, 0)) / scale**2
     centre = max(-0.999, min(0.999, tau))
-    half = float(special.ndtri((1 + level) / 2)) * error / (1 - centre * centre)
+    half = float(stats.norm.isf((1 - level) / 2)) * error / (1 - centre * centre)
     low, high = math.tanh(math.atanh(centre) - half), math.tanh(math.atanh(centre) + half)
     return Agreement(tau, min(low, tau), max(high, tau), error)
 
@@ -308,14 +306,15 @@ def trend(y: ArrayLike) -> Trend:
     Effective n from the residuals' first autocorrelation, bias-corrected by (2 + 4 r) / n; t with effective n - 2
     (Santer et al. 2000, JGR 105:7337). Mann-Kendall at 5 % fires in 32 % of series with autocorrelation 0.6.
     """
-    from scipy import special
+    from scipy import stats
 
     n = len(np.asarray(y))
     if n < 5:
         return Trend(1.0, 0.0)
     w = winsorised(np.asarray(y, dtype=float), 0.05)
     x = np.arange(n) - (n - 1) / 2
-    slope = float(w @ x / (x @ x))
+    line = stats.linregress(x, w)
+    slope = float(line.slope)
     rest = w - w.mean() - slope * x
     squares = float(rest @ rest)
     if squares < 1e-24:  # a straight line
@@ -323,8 +322,8 @@ def trend(y: ArrayLike) -> Trend:
     r = float(rest[1:] @ rest[:-1]) / squares
     r = min(0.97, max(0.0, r + (2 + 4 * r) / n))
     effective = n * (1 - r) / (1 + r)
-    error = math.sqrt(squares / (n - 2) / float(x @ x) * n / effective)
-    p: Any = 2 * special.stdtr(max(effective - 2, 1), -abs(slope) / error)
+    error = float(line.stderr) * math.sqrt(n / effective)
+    p: Any = 2 * stats.t.sf(abs(slope) / error, max(effective - 2, 1))
     return Trend(float(p), slope * (n - 1))
 
 

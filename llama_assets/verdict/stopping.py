@@ -27,7 +27,7 @@ def narrow_enough(incumbent: str | None, percent: float, rules: Rules = RULES) -
     for, so it is never enough.
     Stopping by width: Stein 1945 (Ann Math Stat 16:243).
     """
-    from scipy import special  # noqa: F401  # now, and not under the lease: it takes most of a second
+    from scipy import stats  # noqa: F401  # now, and not under the lease: it takes more than a second
 
     limit = math.log1p(percent / 100)
 
