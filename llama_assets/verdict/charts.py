@@ -19,7 +19,7 @@ from .formats import MINUS, clock, percent, seconds
 from .judgement import Judgement, Lease, Pair, Ranking
 from .sentences import pair_sentence, tie_sentence
 
-ARMS = 5  # looks that stay apart; a sixth arm looks like the second again, its name does not
+ARMS = 5  # looks that stay apart; a sixth arm looks like the second again, beside its name or alone in its panel
 PERCENT_TICKS = (0, -50, 50, -20, 20, 100, -10, 10, -30, -70, 30, -40, 200, -90, 400)  # the first that fit are drawn
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .charts import look
+from .charts import ARMS, look
 from .evidence import Arm
 from .formats import change
 from .judgement import Judgement
@@ -74,6 +74,8 @@ def verdict_png(j: Judgement) -> bytes:
         arm, index = j.evidence.arms[model], look(place)
         x, unit = _x(j, arm)
         style: dict[str, Any] = {"color": COLOURS[index], "markersize": 3, "alpha": 0.85, "mew": 0, "label": model}
+        if place >= ARMS:  # its look is that of an arm before it
+            style |= {"fillstyle": "none", "mew": 0.8}
         below.plot(x[arm.counted], arm.seconds[arm.counted], MARKS[index], **style)
         below.set_xlabel(unit, color=DIM)
     below.set_ylabel("seconds per answer", color=DIM)

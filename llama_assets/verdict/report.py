@@ -34,8 +34,9 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
     album = disagreements(j, session_folder, private=photos)
     lease = j.session.lease
     figures = {
-        "timeline": timeline.timeline(j),
-        "per_token": timeline.per_token(j),
+        "panels": timeline.panels(j),
+        "grey": timeline.grey(j),
+        "together": timeline.together(j),
         "timed": timeline.axis_of(j).timed,
         "lease_bar": charts.lease_bar(lease) if lease else None,
         "lease_parts": charts.lease_parts(lease) if lease else [],

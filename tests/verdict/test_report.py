@@ -9,9 +9,10 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from llama_assets.verdict import judge, render_html, render_markdown, render_text
+from llama_assets.verdict import Judgement, judge, render_html, render_markdown, render_text, timeline
 
 from .sessions import Recipe, rows, write
 from .states import ALL, Judged
@@ -175,3 +176,55 @@ def test_what_an_answer_is_worth_stands_a_step_at_a_time_with_the_failures_by_na
     assert "| failures | none | " in markdown
     assert f"| HTTP ok | 100 of 100 (96.3 to 100 %) | {figures.http_ok.count} of 100" in markdown
     assert "failures  b, of 100 rows: " in render_text(j)
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory: pytest.TempPathFactory) -> Judgement:
+    """Seven arms of 150 rows, more than 1,000 in all."""
+    recipe = Recipe(models=[f"model-{n}" for n in range(7)], photos=150, ratios=[1 + 0.1 * n for n in range(7)])
+    return judge(write(tmp_path_factory.mktemp("seven") / "s", recipe))
+
+
+def test_from_the_sixth_arm_on_each_has_its_colour_alone_before_the_rest_in_grey(seven: Judgement) -> None:
+    text = render_html(seven)
+    assert len(text) < 300_000
+    time = text[text.index('<h2 id="time">') : text.index('<h2 id="spread">')]
+    figures = re.findall(r'<svg class="fig.*?</svg>', time, flags=re.S)
+    assert len(figures) == 2 * len(seven.models)  # seconds, and seconds a token
+    for place, figure in enumerate(figures):
+        index, name = place // 2, "token" if place % 2 else "time"
+        assert f"model-{index} against the rest in grey" in figure
+        assert len(set(re.findall(r'class="(?:middle )?a(\d)"', figure))) == 1
+        others = [f"#{name}{other}" for other in range(7) if other != index]
+        assert re.findall(rf'href="(#{name}\d)"', figure) == others
+    for name in ("time", "token"):
+        groups = re.findall(rf'<g id="{name}\d" class="rest">(.*?)</g>', text)
+        assert [group.count("<circle") for group in groups] == [15] * 7
+    assert set(Page(text).ids) >= {f"{name}{n}" for name in ("time", "token") for n in range(7)}
+
+
+def test_a_mark_stands_beside_its_arms_name_wherever_looks_repeat(seven: Judgement) -> None:
+    text = render_html(seven)
+    assert 'class="legend"><span><span class="key' not in text  # a legend of repeated looks would tell nothing
+    for key in re.findall(r'<span class="key name">.*?</span>', text, flags=re.S):
+        assert re.search(r"</svg>model-\d</span>$", key)
+    drawn = re.findall(r'href="#M(\d)" x="7" y="7" class="a\1"/></svg>(model-\d)', text)
+    assert {name for _, name in drawn} == set(seven.models)
+
+
+@pytest.mark.parametrize(("photos", "marks"), [(500, 1_000), (501, 102)])
+def test_above_a_thousand_answers_a_mark_is_the_median_of_ten_and_says_so(
+    tmp_path: Path, photos: int, marks: int
+) -> None:
+    recipe = Recipe(models=("a", "b"), photos=photos, blocks=2)
+    j = judge(write(tmp_path / "s", recipe))
+    found = [
+        (float(x), float(y))
+        for x, y in re.findall(r'<use href="#m0" x="([\d.]+)%" y="([\d.]+)" class="a0"/>', timeline.timeline(j))
+    ]
+    assert 2 * len(found) == marks
+    assert ("A mark is the median of 10 answers" in render_html(j)) == (photos > 500)
+    if photos > 500:
+        arm, axis = j.evidence.arms["a"], timeline.axis_of(j)
+        middles = [axis.scale.at(float(np.median(arm.started[n : n + 10]))) for n in range(0, photos, 10)]
+        assert [x for x, _ in found] == pytest.approx(middles, abs=0.01)
