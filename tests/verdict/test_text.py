@@ -1,4 +1,6 @@
-"""The text: golden for each state, 80 columns, ASCII, and no number that the JSON does not hold.
+"""The text, the Markdown and what the page says without photos: golden, and no number that the JSON does not hold.
+
+The terminal's has 80 columns of ASCII.
 
 `UPDATE_GOLDEN=1 pytest tests/verdict/test_text.py` writes the golden files anew.
 """
@@ -8,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_assets.verdict import headline, render_markdown, render_text
+from llama_assets.verdict import headline, render_html, render_markdown, render_text
+from llama_assets.verdict.album import caption
 from llama_assets.verdict.sentences import follow_up, pair_sentence
 from llama_assets.verdict.truth_sentences import model_sentence
 from llama_assets.verdict.truth_sentences import pair_sentence as truth_pair_sentence
@@ -27,11 +31,7 @@ FIXED = {5.0, 90.0, 30.0, 10.0, 100.0}  # margins, the level of equivalence, the
 
 @pytest.mark.parametrize("state", ALL)
 def test_the_terminal_text_is_the_golden_one(judged: Judged, state: str) -> None:
-    text, golden = render_text(judged(state)), GOLDEN / f"{state}.txt"
-    if os.environ.get("UPDATE_GOLDEN"):
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text)
-    assert text == golden.read_text()
+    is_golden(f"{state}.txt", render_text(judged(state)))
 
 
 @pytest.mark.parametrize("state", ALL)
@@ -115,3 +115,110 @@ def test_a_foreign_name_cannot_break_the_markdown_table(tmp_path: Path) -> None:
     assert len(fenced) == 3
     assert "<script>" not in fenced[0] + fenced[2]
     assert "a\\|b" in text
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_the_markdown_is_the_golden_one(judged: Judged, state: str) -> None:
+    is_golden(f"{state}.md", render_markdown(judged(state)))
+
+
+@pytest.mark.parametrize("state", ["better", "worse", "equivalent", "inconclusive", "stopped"])
+def test_what_the_page_without_photos_says_is_the_golden_text(judged: Judged, state: str) -> None:
+    page = render_html(judged(state), photos=False)
+    is_golden(f"{state}.page.txt", said(page))
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_the_page_without_photos_holds_no_photo_no_name_of_one_and_no_caption(judged: Judged, state: str) -> None:
+    j = judged(state)
+    page = render_html(j, photos=False)
+    assert "data:image" not in page
+    assert "<img" not in page
+    captions = {caption(row.answer_json) for arm in j.evidence.arms.values() for row in arm.rows}
+    captions = {one for one in captions if "sees it" in one}  # `Photo 7` alone is also the number of a photo
+    assert [name for name in (*j.evidence.photos, *captions) if name in page] == []
+    if state == "better":
+        with_them = render_html(j)
+        assert any(one in with_them for one in captions)  # there was something to leave out
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_every_number_in_the_pages_tables_is_in_the_json(judged: Judged, state: str) -> None:
+    j = judged(state)
+    found = j.to_json()
+    known = set(numbers({key: found[key] for key in ("pairs", "models", "ranking", "truth")})) | FIXED
+    tables = re.findall(r'<table class="(?:against|figures|alike)".*?</table>', render_html(j), flags=re.S)
+    assert tables
+    cells = [cell for table in tables for cell in re.findall(r"<td\b[^>]*>(.*?)</td>", table, flags=re.S)]
+    strange = {}
+    for cell in cells:
+        text = re.sub(r"<svg.*?</svg>|<[^>]*>", " ", cell, flags=re.S)
+        if more := told(text, known | {float(j.session.photos)}):
+            strange[text] = more
+    assert strange == {}
+
+
+@pytest.mark.parametrize("state", ALL)
+def test_the_failures_of_every_output_are_those_of_the_json(judged: Judged, state: str) -> None:
+    j = judged(state)
+    found = j.to_json()["models"]
+    text, page = " ".join(render_text(j).split()), render_html(j)
+    row = re.findall(r'<th scope="row">Failures<small>.*?</small></th>(.*?)</tr>', page)[0]
+    for model, cell in zip(found, re.findall(r"<td>(.*?)</td>", row), strict=True):
+        failures = {kind.replace("_", " "): count for kind, count in found[model]["failures"].items()}
+        in_cell = {kind: int(count) for count, kind in re.findall(r"(\d+) ([a-z ]+)", cell)}
+        assert in_cell == failures
+        listed = ", ".join(f"{count} {kind}" for kind, count in sorted(failures.items(), key=lambda one: -one[1]))
+        assert bool(failures) == (f"failures {model}, of {found[model]['rows']} rows: {listed}" in text)
+
+
+class _Said(HTMLParser):
+    """The words of a page, a line a block; a figure by its description."""
+
+    BLOCKS = frozenset(
+        {"p", "h1", "h2", "h3", "li", "tr", "dt", "dd", "summary", "caption", "figcaption", "pre", "nav"}
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[list[str]] = [[]]
+        self.silent: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self.silent:
+            return
+        if tag in ("style", "svg"):
+            self.silent = tag
+            if label := dict(attrs).get("aria-label"):
+                self.lines[-1].append(f"[{label}]")
+        elif tag in self.BLOCKS:
+            self.lines.append(["#" * int(tag[1])] if tag in ("h1", "h2", "h3") else [])
+        elif tag in ("td", "th") and self.lines[-1]:
+            self.lines[-1].append("|")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self.silent:
+            self.silent = None
+        elif tag in self.BLOCKS:
+            self.lines.append([])
+
+    def handle_data(self, data: str) -> None:
+        if not self.silent and data.strip():
+            self.lines[-1].append(data)
+
+
+def said(page: str) -> str:
+    """What a page says from top to bottom, without its looks."""
+    parser = _Said()
+    parser.feed(page)
+    lines = (" ".join(" ".join(line).split()) for line in parser.lines)
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def is_golden(name: str, text: str) -> None:
+    """Compares with a golden file, or writes it."""
+    golden = GOLDEN / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text)
+    assert text == golden.read_text()
