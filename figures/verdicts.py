@@ -1,4 +1,4 @@
-"""What verdicts promise, simulated: equal arms judged, a true tenth found, clean sessions warned of; and seconds.
+"""What verdicts promise, simulated: equal arms judged, a true tenth found, false warnings, coverage; and seconds.
 
 Log seconds are a photo effect of 15 %, noise of 10 % (AR(1) over the session in the order asked) and drift; 100 photos
 in four mirrored blocks. Sessions are judged by the functions of `verdict.statistics`, stacked; clean ones by
@@ -7,7 +7,6 @@ in four mirrored blocks. Sessions are judged by the functions of `verdict.statis
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from figures.coverage import lines as coverage
+from figures.coverage import log_ratios
 from figures.measuring import Goal, How, Program, line, run, scratch
 from llama_assets.bench import Question, read_rows
 from llama_assets.verdict import statistics
 from llama_assets.verdict.facts import facts_of
 from llama_assets.verdict.judging import judge_rows
-from tests.verdict.sessions import Recipe, ar1, record, rows, write_csv
+from tests.verdict.sessions import Recipe, record, rows, write_csv
 
-PHOTOS, BLOCKS = 100, 4
 COMMAND = "verdict.statistics.typical_ratio and ratio_words, autocorrelation 0.6, 100 photos in 4 mirrored blocks"
 NAIVE = "scipy.stats.ttest_1samp of the paired log ratios, the same level"
 
@@ -31,7 +31,7 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
     batches, sessions = (2, 50) if how.quick else (10, 1000)
     for arms in (2, 3):
         for drift in (0.0, 0.08):
-            found = [_judged(_log_ratios(seed, sessions, arms, drift)) for seed in range(batches)]
+            found = [_judged(log_ratios(seed, sessions, arms, drift)) for seed in range(batches)]
             ours, naive = ([100 * float(one[which].any(axis=1).mean()) for one in found] for which in (0, 1))
             made = line("verdict_aa", how, Goal(5.0, "ours"), "% judged", ours, COMMAND, ("paired t", naive, NAIVE))
             worst = max(ours)
@@ -40,12 +40,13 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
                 "arms": arms, "drift": drift, "sessions_a_batch": sessions, "mean": float(np.mean(ours)),
             }  # fmt: skip
     for arms, goal in ((2, 75), (3, 62)):
-        found = [_judged(_log_ratios(100 + seed, sessions, arms, 0.04, 1.10), "worse") for seed in range(batches)]
+        found = [_judged(log_ratios(100 + seed, sessions, arms, 0.04, 1.10), "worse") for seed in range(batches)]
         power = [100 * float(ours[:, -1].mean()) for ours, _ in found]
         made = line("verdict_power", how, None, "% found", power, COMMAND)
         reached = float(np.mean(power))
         met = None if how.quick else reached >= goal
         yield made | {"goal": f">= {goal} %", "reached": reached, "met": met, "arms": arms, "true_ratio": 1.10}
+    yield from coverage(how)
     for arms in (2, 3):
         with scratch() as folder:
             warned = [_warned(folder, seed, arms) for seed in range(10 if how.quick else 300)]
@@ -61,20 +62,6 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
         limit = 1.5 if photos <= 100 else 15.0
         made = line("judge", how, Goal(limit, "ours"), "s", [one.seconds for one in ran], "llama-assets judge rows.csv")
         yield made | {"rows": 3 * photos, "peak_mib": round(max(one.peak_mib for one in ran))}
-
-
-def _log_ratios(seed: int, sessions: int, arms: int, drift: float, ratio: float = 1.0) -> np.ndarray:
-    """Log ratios [session, candidate, photo] against the first arm; the last candidate's true ratio is `ratio`."""
-    rng = np.random.default_rng(seed)
-    at, clock, size = np.empty((arms, PHOTOS), dtype=int), 0, PHOTOS // BLOCKS
-    for block in range(BLOCKS):
-        for arm in range(arms) if block % 2 == 0 else reversed(range(arms)):
-            at[arm, size * block : size * (block + 1)] = np.arange(clock, clock + size)
-            clock += size
-    noise = 0.1 * ar1(rng, (sessions, arms * PHOTOS), 0.6) + math.log1p(drift) * np.linspace(0, 1, arms * PHOTOS)
-    d = noise[:, at[1:]] - noise[:, at[:1]]  # the photo effect is shared by the arms and leaves no trace in d
-    d[:, -1] += math.log(ratio)
-    return d
 
 
 def _judged(d: np.ndarray, word: str | None = None) -> tuple[np.ndarray, np.ndarray]:
