@@ -137,7 +137,7 @@ def valid_pair(evidence: Evidence, a: str, b: str, comparisons: int, rules: Rule
     only_b, neither = both.count((False, True)), both.count((False, False))
     wide = statistics.rate_difference(alike, only_a, only_b, neither, level)
     narrow = statistics.rate_difference(alike, only_a, only_b, neither, 1 - 2 * rules.error)
-    word = statistics.rate_word(wide, rules) if len(both) >= rules.fewest_photos else "inconclusive"
+    word = statistics.rate_word(wide, narrow, rules) if len(both) >= rules.fewest_photos else "inconclusive"
     numbers = (wide.estimate, wide.low, wide.high, level, narrow.low, narrow.high)
     return Pair(a, b, "valid_answers", *numbers, len(both), word, None, None)
 

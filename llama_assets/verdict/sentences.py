@@ -206,6 +206,7 @@ def _valid_sentence(pair: Pair) -> str:
         case "better" | "worse":
             return f"{pair.b} is {pair.verdict} than {pair.a} on valid answers: {points(estimate)} ({run})"
         case "equivalent":
+            run = f"90 % interval {signed_points(pair.low_90 or 0.0)} to {signed_points(pair.high_90 or 0.0)}"
             return f"{pair.b} is equivalent to {pair.a} on valid answers within 5 points: {points(estimate)} ({run})"
     return f"{pair.b} against {pair.a} is inconclusive on valid answers: {points(estimate)} ({run})"
 

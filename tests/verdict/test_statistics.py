@@ -15,7 +15,13 @@ from .sessions import ar1
 
 @pytest.mark.parametrize(
     ("count", "n", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (95, 100, 0.8882, 0.9785), (100, 100, 0.9630, 1.0), (0, 100, 0.0, 0.0370)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (95, 100, 0.8882, 0.9785),
+        (100, 100, 0.9630, 1.0),
+        (0, 100, 0.0, 0.0370),
+        (10, 10, 0.7225, 1.0),
+    ],
 )
 def test_wilson_is_the_published_interval(count: int, n: int, low: float, high: float) -> None:
     """81 of 263 is Newcombe's example (1998); 100 of 100 proves no more than 96.3 %."""
@@ -37,13 +43,35 @@ def test_the_difference_is_b_minus_a_and_swapping_the_arms_mirrors_it() -> None:
     assert (back.estimate, back.low, back.high) == pytest.approx((-there.estimate, -there.high, -there.low))
 
 
-@pytest.mark.parametrize(("against", "word"), [(4, "inconclusive"), (5, "worse")])
-def test_five_discordant_photos_to_none_are_the_fewest_that_count(against: int, word: str) -> None:
-    assert s.rate_word(s.rate_difference(100 - against, against, 0, 0, 0.95)) == word
+def rate_word(*cells: int, level: float = 0.95) -> str:
+    return s.rate_word(s.rate_difference(*cells, level=level), s.rate_difference(*cells, level=0.90))
+
+
+@pytest.mark.parametrize(
+    ("other_way", "level", "fewest"),
+    [(0, 0.95, 5), (1, 0.95, 7), (2, 0.95, 9), (0, 0.975, 6), (1, 0.975, 9), (2, 0.975, 11)],
+)
+def test_the_fewest_discordant_photos_of_100_that_count(other_way: int, level: float, fewest: int) -> None:
+    words = [rate_word(100 - lost - other_way, lost, other_way, 0, level=level) for lost in (fewest - 1, fewest)]
+    assert words == ["inconclusive", "worse"]
 
 
 def test_a_small_and_well_known_difference_of_rates_is_equivalent() -> None:
-    assert s.rate_word(s.rate_difference(980, 15, 3, 2, 0.95)) == "equivalent"
+    assert rate_word(980, 15, 3, 2) == "equivalent"
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 3, 4])
+def test_two_perfect_arms_are_equivalent_on_100_photos_however_many_arms_share_the_error(comparisons: int) -> None:
+    """90 % interval 2.6 points; the one that better and worse are read off reaches 5.4 points with three candidates."""
+    assert rate_word(100, 0, 0, 0, level=1 - 0.05 / comparisons) == "equivalent"
+
+
+def test_rates_a_margin_apart_are_seldom_called_equivalent() -> None:
+    """Valid 99 and 94 of 100: 4.8 % of sessions in the long run, two errors of 2,000 drawn above the promised 5."""
+    cells = [0.99 * 0.94, 0.99 * 0.06, 0.01 * 0.94, 0.01 * 0.06]
+    tables, times = np.unique(np.random.default_rng(18).multinomial(100, cells, 2_000), axis=0, return_counts=True)
+    called = [rate_word(*map(int, table)) == "equivalent" for table in tables]
+    assert 0.01 < np.average(called, weights=times) <= 0.06
 
 
 JOB_SATISFACTION = [[1, 3, 10, 6], [2, 3, 10, 7], [1, 6, 14, 12], [0, 1, 9, 11]]
@@ -66,8 +94,20 @@ def test_tau_b_is_scipys_on_scores_with_ties() -> None:
     assert found.tau_b == pytest.approx(stats.kendalltau(a, b).statistic)
 
 
+def test_the_order_of_the_photos_leaves_tau_b() -> None:
+    rng = np.random.default_rng(19)
+    a, b = rng.integers(1, 11, (2, 60))
+    order = rng.permutation(60)
+    assert s.agreement(s.score_table(a[order], b[order])[0]) == s.agreement(s.score_table(a, b)[0])
+
+
 def test_a_constant_score_has_no_tau() -> None:
     assert s.agreement(s.score_table([7] * 40, list(range(40)))[0]) is None
+
+
+def test_a_seat_is_sure_above_the_cut_and_a_lot_at_it() -> None:
+    """Ascending scores 5, 9, 10 of 83, 14 and 3 photos: seven seats of ten are left for fourteen."""
+    assert s.seat_chance([83, 14, 3], 10) == pytest.approx([0, 0.5, 1])
 
 
 def test_expected_overlap_is_the_mean_over_random_lots() -> None:
@@ -122,6 +162,21 @@ def test_lag1_is_unbiased_where_the_raw_one_is_not() -> None:
     raw = (z[:, 1:] * z[:, :-1]).sum(-1) / (z * z).sum(-1)
     assert raw.mean() < 0.455
     assert s.lag1(x).mean() == pytest.approx(0.5, abs=0.015)
+
+
+@pytest.mark.parametrize(("rho", "factor"), [(0.3, 1.857), (0.6, 4.0), (0.9, 19.0)])
+def test_the_effective_number_is_that_of_an_ar1_mean(rho: float, factor: float) -> None:
+    assert 100 / float(s.effective_n(100, rho)) == pytest.approx(factor, abs=5e-4)
+
+
+@pytest.mark.parametrize(("n", "limit"), [(100, 0.52), (400, 0.5)])
+def test_a_clean_series_stays_below_the_limit_of_autocorrelation(n: int, limit: float) -> None:
+    assert s.autocorrelation_limit(n) == pytest.approx(limit, abs=0.005)
+
+
+def test_winsorised_values_are_scipys_in_a_stack_too() -> None:
+    x = np.random.default_rng(20).standard_normal((3, 47))
+    assert s.winsorised(x, 0.1) == pytest.approx(np.asarray(stats.mstats.winsorize(x, (0.1, 0.1), axis=-1)))
 
 
 def test_swapping_the_arms_mirrors_the_interval_and_other_units_change_nothing() -> None:
