@@ -101,7 +101,7 @@ def _difference(sessions: int) -> list[Covered]:
         cells = [both, a - both, b - both, 1 - a - b + both]
         drawn = np.random.default_rng(int(1000 * a + 100 * phi)).multinomial(PHOTOS, cells, sessions)
         tables, times = np.unique(drawn, axis=0, return_counts=True)
-        ours = np.array([statistics.rate_difference(*map(int, table), level=LEVEL)[1:] for table in tables])
+        ours = np.array([statistics.rate_difference(*table.tolist(), LEVEL)[1:] for table in tables])
         change = (tables[:, 2] - tables[:, 1]) / PHOTOS
         half = z * np.sqrt(((tables[:, 2] + tables[:, 1]) / PHOTOS - change**2) / PHOTOS)
         holds = (ours[:, 0] <= b - a + 1e-12) & (b - a - 1e-12 <= ours[:, 1])
@@ -122,9 +122,10 @@ def _tau_b(sessions: int) -> list[Covered]:
         cells = np.maximum(np.diff(np.diff(below, axis=0), axis=1), 0)
         cells /= cells.sum()
         truth = statistics.agreement(cells)
+        assert truth is not None
         tables = np.random.default_rng(300 + int(100 * r)).multinomial(PHOTOS, cells.ravel(), sessions)
         agreed = [statistics.agreement(table.reshape(cells.shape), LEVEL) for table in tables]
-        known = [one for one in agreed if one is not None and truth is not None]
+        known = [one for one in agreed if one is not None]
         ours = np.mean([one.low <= truth.tau_b <= one.high for one in known])
         wald = np.mean([abs(one.tau_b - truth.tau_b) <= z * one.error for one in known])
         found.append(Covered(f"latent r {r:g}, tau-b {truth.tau_b:.2f}", 100 * float(ours), 100 * float(wald)))

@@ -87,7 +87,10 @@ def auc_difference(a: ArrayLike, b: ArrayLike, positive: ArrayLike, level: float
 
 
 def hits_in_top(scores: ArrayLike, positive: ArrayLike, n: int) -> float:
-    """Positives in the top `n`, the mean over lots drawn among the photos tied at its end: the sum of their chances."""
+    """Positives in the top `n`, the mean over lots drawn among the photos tied at its end: the sum of their chances.
+
+    Ties as lots: McSherry and Najork 2008 (ECIR, LNCS 4956:414).
+    """
     liked, everyone = _by_score(scores, positive)
     return float((liked * seat_chance(everyone, n)).sum())
 
@@ -95,7 +98,8 @@ def hits_in_top(scores: ArrayLike, positive: ArrayLike, n: int) -> float:
 def hits_by_chance(hits: float, photos: int, positives: int, n: int) -> float:
     """P(at least so many of `positives` among `n` of `photos` drawn blindly), the hypergeometric tail.
 
-    A fraction, which a lot leaves, is dropped first: the p-value is then too large rather than too small.
+    Fisher 1922 (JRSS 85:87). A fraction, which a lot leaves, is dropped first: the p-value is then too large rather
+    than too small.
     """
     from scipy import stats
 

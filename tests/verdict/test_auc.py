@@ -102,7 +102,9 @@ def test_hits_are_the_mean_over_lots_and_their_tail_is_scipys() -> None:
     liked = [True] * 4 + [False] * 5 + [True] * 3 + [False] * 3 + [True] * 5 + [False] * 20
     assert a.hits_in_top(scores, liked, 10) == pytest.approx(4.5)
     assert a.hits_by_chance(4.5, 40, 12, 10) == pytest.approx(stats.hypergeom(40, 12, 10).sf(3))
-    assert a.hits_by_chance(4.0, 100, 10, 10) == pytest.approx(0.0082, abs=5e-5)
+    tail = [a.hits_by_chance(hits, 100, 10, 10) for hits in (3.0, 4.0, 5.0)]
+    assert tail == pytest.approx([0.0600, 0.0082, 0.0007], abs=6e-5)
+    assert a.hits_by_chance(8.0, 100, 20, 20) == pytest.approx(0.018, abs=5e-4)
     assert a.hits_by_chance(0.4, 100, 10, 10) == 1.0
 
 
