@@ -93,9 +93,10 @@ def _wants(group: list[pytest.Item]) -> str:
 
 
 def _order(wants: dict[str, str]) -> list[str]:
-    """First one that makes the image and one that runs the demo; who wants the cluster alone, before the demo's others.
+    """First one that makes the image and one that runs the demo; then the others, mixed by what they need.
 
-    Those of the cluster mostly wait: they go early, among those that need nothing. The demo's mostly compute.
+    Those of the cluster mostly wait: they go early, among those that need nothing, so that who wants it alone need not
+    wait long, and is not the last one. Those of the demo mostly compute, and go last.
     """
 
     def wanting(*what: str) -> list[str]:
@@ -103,10 +104,10 @@ def _order(wants: dict[str, str]) -> list[str]:
 
     makers = [*wanting("image")[:1], *wanting("demo_run")[:1]]
 
-    def spread(names: list[str], end: float) -> list[tuple[float, str]]:
+    def spread(names: list[str], begin: float, end: float) -> list[tuple[float, str]]:
         kept = [name for name in names if name not in makers]
-        return [(end * (place + 0.5) / len(kept), name) for place, name in enumerate(kept)]
+        return [(begin + (end - begin) * (place + 0.5) / len(kept), name) for place, name in enumerate(kept)]
 
-    early = sorted([*spread(wanting("image", "cluster"), 0.5), *spread(wanting("nothing"), 1.0)])
-    later = [name for name in wanting("demo_run") if name not in makers]
-    return [*makers, *(name for _, name in early), *wanting("alone"), *later]
+    cluster, alone = spread(wanting("image", "cluster"), 0.0, 0.25), spread(wanting("alone"), 0.25, 0.35)
+    rest = [*spread(wanting("nothing"), 0.0, 1.0), *spread(wanting("demo_run"), 0.5, 1.0)]
+    return [*makers, *(name for _, name in sorted([*cluster, *alone, *rest]))]
