@@ -71,12 +71,19 @@ def judge(
 @click.option(
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where to write; beside the rows if not set."
 )
-def report(session: Path | None, open_it: bool, without_photos: bool, output: Path | None) -> None:
+@click.option("--history", is_flag=True, help="Write the page of all sessions per model instead.")
+def report(session: Path | None, open_it: bool, without_photos: bool, output: Path | None, history: bool) -> None:
     """Write the one-file HTML report of SESSION, or of the newest session."""
+    from llama_assets.tasks.history import write_history
     from llama_assets.tasks.verdict import newest_session, write_report
 
-    folder = session or newest_session(open_here().results)
-    path = write_report(folder, photos=not without_photos, output=output)
+    if history:
+        if session or without_photos or output:
+            raise click.UsageError("--history is of all sessions and has no photos: it takes only --open beside it")
+        path = write_history(open_here().results, at_most=None, say=say)
+    else:
+        folder = session or newest_session(open_here().results)
+        path = write_report(folder, photos=not without_photos, output=output)
     click.echo(path)
     if open_it:
         click.launch(str(path))

@@ -66,7 +66,8 @@ def newest_session(results: Path, question: str = "") -> Path:
 
 
 def judged_session(folder: Path) -> JudgedSession:
-    """Judge a session, write its report beside the rows, and give all its figures."""
+    """Judge a session, write its report and judgement beside the rows and the history of all, and give its figures."""
+    from llama_assets.tasks.history import store, write_history
     from llama_assets.verdict import (
         distribution_png,
         headline,
@@ -80,7 +81,10 @@ def judged_session(folder: Path) -> JudgedSession:
     )
 
     judgement = judge(folder)
-    report = _write(render_html(judgement, folder), folder / REPORT)
+    report = write_whole(render_html(judgement, folder), folder / REPORT)
+    store(judgement, folder)
+    if folder.parent.name == "sessions":
+        write_history(folder.parent.parent)
     arms = {
         model: ArmResult(
             figures=metadata(judgement, model),
@@ -107,10 +111,11 @@ def write_report(folder: Path, photos: bool = True, output: Path | None = None) 
     """The one-file HTML report of a session, by rename. Beside its rows unless `output` says where."""
     from llama_assets.verdict import judge, render_html
 
-    return _write(render_html(judge(folder), folder, photos=photos), output or folder / REPORT)
+    return write_whole(render_html(judge(folder), folder, photos=photos), output or folder / REPORT)
 
 
-def _write(page: str, path: Path) -> Path:
+def write_whole(page: str, path: Path) -> Path:
+    """Write a text file by rename: readers see the old one or the new one."""
     path = path.absolute()
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(page, encoding="utf-8")

@@ -47,7 +47,7 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         **_ranks(j, look),
         **truth_chart.section(j, look),
     }
-    return _template().render(
+    return environment().get_template("report.html.j2").render(
         j=j,
         look=look,
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -74,7 +74,8 @@ def _shown(folder: Path) -> str:
     return str(Path(*folder.parts[-3:]) if folder.is_absolute() else folder)
 
 
-def _template() -> jinja2.Template:
+def environment() -> jinja2.Environment:
+    """Templates of pages, with the filters that they share."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,7 +93,7 @@ def _template() -> jinja2.Template:
         "rate": formats.rate,
         "percent": formats.percent,
     }
-    return env.get_template("report.html.j2")
+    return env
 
 
 @jinja2.pass_context

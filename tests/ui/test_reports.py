@@ -14,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from llama_assets.verdict import judge, render_html
+from llama_assets.verdict.history import LeftOut, read, render_history, stored
 from tests.verdict import states
 from tests.verdict.sessions import Recipe, write
 
@@ -59,9 +60,38 @@ def test_axe_finds_nothing_in_a_report_in_any_view(page: Page, axe: str, tmp_pat
     look_at(page, axe, tmp_path, state, ALL_VIEWS)
 
 
+def test_axe_finds_nothing_in_the_history_on_a_phone(page: Page, axe: str, tmp_path: Path) -> None:
+    look_at_file(page, axe, history(tmp_path), TWO_VIEWS[1:])
+
+
+@pytest.mark.long
+def test_axe_finds_nothing_in_the_history_in_any_view(page: Page, axe: str, tmp_path: Path) -> None:
+    look_at_file(page, axe, history(tmp_path), ALL_VIEWS)
+
+
+def history(results: Path) -> Path:
+    """Two questions, a border, a fold of older sessions, a session that is left out."""
+    judged = stored(states.judgement(results, "better"))
+    sessions = []
+    for month in range(1, 13):
+        for day in (1, 15):
+            told = judged["about"] | {"started": f"2026-{month:02d}-{day:02d}T02:00:00Z"}
+            told |= {"question_hash": "a", "photo_set_hash": str(month // 6), "question_name": ""}
+            sessions.append(read(judged | {"about": told}, f"{month}-{day}", report=day == 1))
+    other = judged["about"] | {"started": "2026-12-20T02:00:00Z", "question_name": "pets"}
+    sessions.append(read(judged | {"about": other}, "pets", report=True))
+    path = results / "history.html"
+    path.write_text(render_history(sessions, [LeftOut("20261221T020000Z-half", "unfinished")]), encoding="utf-8")
+    return path
+
+
 def look_at(page: Page, axe: str, tmp_path: Path, state: str, views: list[tuple[str, int]]) -> None:
     report = tmp_path / "report.html"
     report.write_text(render_html(states.judgement(tmp_path, state)), encoding="utf-8")
+    look_at_file(page, axe, report, views)
+
+
+def look_at_file(page: Page, axe: str, report: Path, views: list[tuple[str, int]]) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda message: asked.append(message.text))
