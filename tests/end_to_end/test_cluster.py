@@ -116,6 +116,26 @@ def test_a_command_killed_in_the_middle_of_a_benchmark_loses_neither_rows_nor_th
     assert world.jobs("benchmark")[-1]["metadata"]["name"] == name, "and asks nothing for it"
 
 
+def test_what_the_catalog_tries_is_served_for_its_measurement_only(world: World, tmp_path):
+    """A candidate of another context, on an engine that reads what it serves from a ConfigMap."""
+    catalog = small_catalog(tmp_path / "catalog", MODELS[:1], candidate={"context": 2048})
+    environment = world.environment(catalog, world.standin)
+    world.watch.again()
+    status, output = world.materialize(environment, f'key:"gguf/{MODELS[0]}" or key:"llama_swap"')
+    assert status == 0, output[-6000:]
+    before = world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"]
+    status, output = world.materialize(environment, f'key:"benchmark/{MODELS[0]}" or key:"verdict"')
+    assert status == 0, output[-6000:]
+    found = world.assets()[f"benchmark/{MODELS[0]}"]
+    arm = found["candidate"]
+    assert arm.startswith(f"{MODELS[0]}@") and found["candidate_decision"] in ("wait", "recommend", "reject")
+    rows = read_rows([world.sessions()[-1]])
+    assert {(row.model, row.status) for row in rows} == {(MODELS[0], "ok"), (arm, "ok")} and len(rows) == 16
+    assert world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"] == before
+    is_as_it_was(world)
+    assert world.watch.most == 1, world.watch.seen
+
+
 def test_the_whole_graph_from_the_ui_with_llama_cpps_own_router(world: World):
     """Nothing of the engine is a stand-in here; its image is pinned, and the pod that answered had that very one."""
     world.watch.again()
@@ -231,23 +251,3 @@ def test_no_account_misses_a_right_and_none_has_one_to_spare(world: World):
     refused = sorted(map(str, world.recorded.forbidden))
     assert sorted({*missing, *refused}) == [], "missing"
     assert spare == [], "spare"
-
-
-def test_what_the_catalog_tries_is_served_for_its_measurement_only(world: World, tmp_path):
-    """A candidate of another context, on an engine that reads what it serves from a ConfigMap."""
-    catalog = small_catalog(tmp_path / "catalog", MODELS[:1], candidate={"context": 2048})
-    environment = world.environment(catalog, world.standin)
-    world.watch.again()
-    status, output = world.materialize(environment, f'key:"gguf/{MODELS[0]}" or key:"llama_swap"')
-    assert status == 0, output[-6000:]
-    before = world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"]
-    status, output = world.materialize(environment, f'key:"benchmark/{MODELS[0]}" or key:"verdict"')
-    assert status == 0, output[-6000:]
-    found = world.assets()[f"benchmark/{MODELS[0]}"]
-    arm = found["candidate"]
-    assert arm.startswith(f"{MODELS[0]}@") and found["candidate_decision"] in ("wait", "recommend", "reject")
-    rows = read_rows([world.sessions()[-1]])
-    assert {(row.model, row.status) for row in rows} == {(MODELS[0], "ok"), (arm, "ok")} and len(rows) == 16
-    assert world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"] == before
-    is_as_it_was(world)
-    assert world.watch.most == 1, world.watch.seen

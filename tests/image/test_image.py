@@ -8,8 +8,10 @@ import textwrap
 
 import pytest
 
+from llama_assets import catalog as catalogs
 from llama_assets.kube import Kube
 from llama_assets.launch import JobLauncher, JobTimes, Task, TaskFailed, TaskPods
+from llama_assets.tasks.messages import Judge
 from tests.cluster import PYTHON, Cluster, until
 from tests.conftest import ROOT
 
@@ -81,7 +83,9 @@ def test_a_task_starts_in_it_and_answers_what_it_was_asked(cluster, image, modul
     lines: list[str] = []
     launcher = JobLauncher(lambda: Kube.open(cluster.kubeconfig), module_namespace, TaskPods(image), TIMES)
     with pytest.raises(TaskFailed, match="exit status 1"):
-        launcher.run(Task("verdict", "run-1", "task", {"results": "none"}), {}, lines.append)
+        launcher.run(
+            Task("verdict", "run-1", "task", Judge(catalog=catalogs.load()).model_dump(mode="json")), {}, lines.append
+        )
     assert json.loads(lines[-1])["failed"], "a task kind that finds nothing to judge says so in a sentence"
 
 
@@ -100,7 +104,8 @@ def test_from_inside_the_cluster_a_task_is_launched_with_these_rights_and_no_mor
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runner"}
     kube.create("RoleBinding", module_namespace, {**name, "subjects": [subject], "roleRef": role})
     program = f"""
-        from llama_assets.kube import Kube
+        from llama_assets import catalog as catalogs
+from llama_assets.kube import Kube
         from llama_assets.launch import JobLauncher, Task, TaskPods
         inner = TaskPods("{PYTHON}", command=("python", "-uc", "print('hello')"), accounts={{}})
         launcher = JobLauncher(Kube.open, "{module_namespace}", inner)
