@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from . import charts, formats, history_chart
 from .judgement import Judgement, Rate
-from .report import TEMPLATES, environment
+from .report import TEMPLATES, template
 from .statistics import Word
 
 VERSION = 1  # of the stored shape: what has another one is judged again
@@ -168,21 +168,17 @@ def render_history(sessions: Sequence[Past], left_out: Sequence[LeftOut] = ()) -
     names = sorted({past.question_name for past in ordered})
     groups = [_group(name, [p for p in ordered if p.question_name == name], place) for place, name in enumerate(names)]
     models = list(dict.fromkeys(model for past in ordered for model in past.models))
-    return (
-        environment()
-        .get_template("history.html.j2")
-        .render(
-            style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
-            count=formats.plural(len(ordered), "session"),
-            model_count=formats.plural(len(models), "model"),
-            newest=ordered[-1] if ordered else None,
-            newest_day=day(ordered[-1].at) if ordered else "",
-            newest_link=link(ordered[-1]) if ordered else None,
-            groups=groups,
-            headed=any(names),
-            left_out=left_out,
-            names=models,
-        )
+    return template("history.html.j2").render(
+        style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        count=formats.plural(len(ordered), "session"),
+        model_count=formats.plural(len(models), "model"),
+        newest=ordered[-1] if ordered else None,
+        newest_day=day(ordered[-1].at) if ordered else "",
+        newest_link=link(ordered[-1]) if ordered else None,
+        groups=groups,
+        headed=any(names),
+        left_out=left_out,
+        names=models,
     )
 
 

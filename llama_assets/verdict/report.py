@@ -47,7 +47,7 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         **_ranks(j, look),
         **truth_chart.section(j, look),
     }
-    return environment().get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         j=j,
         look=look,
         style=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -68,14 +68,14 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
     )
 
 
-@cache
 def _shown(folder: Path) -> str:
     """A path that can be pasted where the command was run; of an absolute one its end, which names no person."""
     return str(Path(*folder.parts[-3:]) if folder.is_absolute() else folder)
 
 
-def environment() -> jinja2.Environment:
-    """Templates of pages, with the filters that they share."""
+@cache
+def template(name: str) -> jinja2.Template:
+    """A page's template, with the filters that they share."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -93,7 +93,7 @@ def environment() -> jinja2.Environment:
         "rate": formats.rate,
         "percent": formats.percent,
     }
-    return env
+    return env.get_template(name)
 
 
 @jinja2.pass_context
