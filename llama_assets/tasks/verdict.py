@@ -6,7 +6,7 @@ Reads a session folder and writes the report beside its rows. Not here: the stat
 from __future__ import annotations
 
 import base64
-import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,7 +117,7 @@ def write_report(folder: Path, photos: bool = True, output: Path | None = None) 
 def write_whole(page: str, path: Path) -> Path:
     """Write a text file by rename: readers see the old one or the new one."""
     path = path.absolute()
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # two pods may have one process id
     beside.write_text(page, encoding="utf-8")
     beside.replace(path)
     return path
