@@ -124,7 +124,7 @@ class Strip:
     down: Callable[[float], float]  # value to CSS pixels
     ground: list[str]
     over: list[str]  # drawn last
-    rows: Mapping[str, tuple[Floats, Floats]]  # x and value
+    rows: Mapping[str, tuple[Floats, Floats, Floats]]  # x, value and block
     bars: Mapping[str, list[tuple[Floats, float]]]  # x of a part's rows, its median
     together: int  # answers a mark
 
@@ -171,7 +171,11 @@ def _seconds_strip(j: Judgement, height: float, ticks: int = 7) -> Strip:
         down,
         ground,
         over=list(_x_axis(axis, height - foot, ticks)),
-        rows={m: (axis.of(arm)[arm.counted], arm.seconds[arm.counted]) for m, arm in arms.items() if arm.counted.any()},
+        rows={
+            m: (axis.of(arm)[arm.counted], arm.seconds[arm.counted], arm.block[arm.counted])
+            for m, arm in arms.items()
+            if arm.counted.any()
+        },
         bars={
             m: [_part(axis, arm, arm.seconds, part) for part in _parts(arm) if part.any()] for m, arm in arms.items()
         },
@@ -181,7 +185,7 @@ def _seconds_strip(j: Judgement, height: float, ticks: int = 7) -> Strip:
 
 def _per_token_strip(j: Judgement, height: float) -> Strip | None:
     axis, top = axis_of(j), 8.0
-    rows: dict[str, tuple[Floats, Floats]] = {}
+    rows: dict[str, tuple[Floats, Floats, Floats]] = {}
     bars: dict[str, list[tuple[Floats, float]]] = {}
     for model in j.models:
         arm = j.evidence.arms[model]
@@ -190,7 +194,7 @@ def _per_token_strip(j: Judgement, height: float) -> Strip | None:
         known = np.isfinite(value)
         if known.any():
             value -= np.nanmedian(value)
-            rows[model] = (axis.of(arm)[known], value[known])
+            rows[model] = (axis.of(arm)[known], value[known], arm.block[known])
             bars[model] = [_part(axis, arm, value, part & known) for part in _parts(arm) if (part & known).any()]
     if not rows:
         return None
@@ -230,9 +234,13 @@ def _y_ticks(low: float, high: float) -> list[float]:
     return [round(tick, 6) for tick in np.arange(math.ceil(low / step) * step, high, step).tolist() if tick > 0]
 
 
-def _points(x: Floats, y: Floats, size: int) -> Iterator[tuple[float, float]]:
-    for start in range(0, len(x), size):
-        yield float(np.median(x[start : start + size])), float(np.median(y[start : start + size]))
+def _points(x: Floats, y: Floats, block: Floats, size: int) -> Iterator[tuple[float, float]]:
+    """Medians of so many rows at most, never of two blocks: between them the arm was not asked."""
+    borders = np.flatnonzero(np.diff(np.nan_to_num(block, nan=-1))) + 1
+    for rows in np.split(np.arange(len(x)), borders):
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            yield float(np.median(x[some])), float(np.median(y[some]))
 
 
 def _parts(arm: Arm) -> Iterator[np.ndarray]:
