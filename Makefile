@@ -46,7 +46,8 @@ figures: .venv/dev ## measure ourselves beside the rivals; prints JSON lines
 faults: .venv/dev ## strike the GPU lease on a real cluster, every step times every fault; the long run (SEED=n), an hour
 	$(BIN)/python -m tests.faults.lease --times 5 --side-by-side 6 --seed $(or $(SEED),1)
 	$(BIN)/pytest -s --long -k "run_pod or tainted" tests/manifests/test_installation.py tests/end_to_end/test_cluster.py tests/faults/test_lease_of_jobs.py
-	$(BIN)/pytest --long tests/faults/test_api_outage.py tests/manifests/test_calls.py tests/gpu/test_model.py tests/faults/test_benchmark.py tests/automation
+	$(BIN)/pytest --long tests/gpu/test_model.py tests/store/test_histories.py
+	$(BIN)/pytest --long -m long
 
 golden: .venv/dev ## rewrite the golden texts; read the diff before you commit it
 	$(BIN)/pytest -q tests/golden tests/docs --rewrite-golden -k "golden or tables"

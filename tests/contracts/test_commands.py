@@ -35,6 +35,7 @@ def test_dagster_asset_materialize_with_the_hub_down_keeps_the_file_and_turns_up
     assert "HF_ENDPOINT" in said, "the way out"
 
 
+@pytest.mark.long
 def test_dagster_asset_materialize_fails_with_one_sentence_when_there_is_no_file_at_all(copied):
     shutil.rmtree(copied.home / "store")
     done = copied.run(

@@ -102,6 +102,7 @@ class Switch:
             time.sleep(0.3)
 
 
+@pytest.mark.long
 def test_a_new_revision_is_fetched_checked_served_measured_and_judged_by_itself_and_once(ui):
     switch = Switch(ui)
     assert switch.runs() == [], "off at first"

@@ -82,6 +82,7 @@ def test_a_llama_swap_binary_is_used_where_there_is_one(bench, binary):
     assert len(read_rows(bench.session)) == 40 and kind(bench) == "llama-swap"
 
 
+@pytest.mark.long
 def test_an_engine_that_is_not_there_fails_the_arm_with_its_address(bench):
     environment = {**bench.environment, "LLAMA_ASSETS_ENGINE_URL": "http://127.0.0.1:9"}
     done = DemoRun(bench.folder, bench.home, "", 0, environment).run(*MATERIALIZE)

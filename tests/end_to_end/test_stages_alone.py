@@ -44,12 +44,14 @@ def test_the_verdict_alone_judges_the_newest_session_again_without_the_card(copi
     assert token(copied) == before
 
 
+@pytest.mark.long
 def test_a_verdict_without_any_session_says_what_to_do(copied):
     copied.session.rename(copied.folder / "elsewhere")
     status, said = materialize(copied, "verdict")
     assert status != 0 and "materialize benchmark/* first" in said
 
 
+@pytest.mark.long
 def test_a_benchmark_without_photos_says_which_variable_to_set(copied):
     environment = {**copied.environment, "LLAMA_ASSETS_PHOTOS": str(copied.folder / "nowhere")}
     run = DemoRun(copied.folder, copied.home, "", 0, environment)

@@ -157,6 +157,7 @@ def test_ctrl_c_twice_still_leaves_whole_rows(bench):
     finishes(bench, before=len(rows(bench)))
 
 
+@pytest.mark.long
 def test_asking_for_the_card_stops_the_benchmark_at_the_next_request_and_says_how_to_go_on(bench):
     run = Started(bench)
     run.when_asked(10, lambda _: bench.run("llama-assets", "lease", "release"))

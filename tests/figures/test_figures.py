@@ -31,7 +31,14 @@ def promised(found: dict) -> dict:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name in LINES and name != "demo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name == "definitions" else [])
+        for name in NAMES
+        if name in LINES and name != "demo"
+    ],
+)
 def test_a_figure_prints_a_json_line_beside_its_rival(name: str) -> None:
     command = [sys.executable, "-m", "figures", name, "--quick"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -48,7 +55,13 @@ def test_the_figures_of_verdicts_print_what_they_promise_of_simulated_sessions()
     assert done.returncode == 0, done.stderr
     found = [json.loads(text) for text in done.stdout.splitlines()]
     assert all(one.keys() >= PROMISED and one["met"] is None for one in found)
-    assert {one["figure"] for one in found} == {"verdict_aa", "verdict_power", "verdict_clean", "judge"}
+    assert {one["figure"] for one in found} == {
+        "verdict_aa",
+        "verdict_power",
+        "verdict_coverage",
+        "verdict_clean",
+        "judge",
+    }
 
 
 @pytest.mark.long

@@ -104,8 +104,7 @@ def test_from_inside_the_cluster_a_task_is_launched_with_these_rights_and_no_mor
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "runner"}
     kube.create("RoleBinding", module_namespace, {**name, "subjects": [subject], "roleRef": role})
     program = f"""
-        from llama_assets import catalog as catalogs
-from llama_assets.kube import Kube
+        from llama_assets.kube import Kube
         from llama_assets.launch import JobLauncher, Task, TaskPods
         inner = TaskPods("{PYTHON}", command=("python", "-uc", "print('hello')"), accounts={{}})
         launcher = JobLauncher(Kube.open, "{module_namespace}", inner)

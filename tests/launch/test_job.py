@@ -553,7 +553,7 @@ def rotated(case: Case) -> Case:
         print("after")
     """
     told(case, "was rotated", lambda: sign(case))
-    return case.run(textwrap.dedent(program), replace(TIMES, deadline_s=270))  # 11 MB take a busy machine long
+    return case.run(textwrap.dedent(program), replace(TIMES, deadline_s=500))  # a busy node rotates late
 
 
 def outage(case: Case, wire: Wire) -> Case:
@@ -906,7 +906,7 @@ def test_a_node_that_refuses_the_pod_is_told(case):
 
 @of(rotated)
 def test_a_rotated_log_is_told_and_the_rest_arrives(case):
-    assert case.failed is None
+    assert case.failed is None, f"after {len(case.lines)} lines: {str(case.failed)[-300:]}"
     assert case.lines.count("x" * 100_000) == 110
     assert case.lines[-1] == "after"
     (told,) = (line for line in case.lines if "rotated" in line)

@@ -140,6 +140,7 @@ def ended(installed: Installed, run: str) -> tuple[str, str]:
     return found["status"], "\n".join(event.get("message", "") for event in found["eventConnection"]["events"])
 
 
+@pytest.mark.long  # every time in end_to_end/test_cluster.py
 def test_a_run_of_the_ui_is_a_pod_that_holds_the_card_by_a_job_and_brings_the_tenant_back(running):
     """Through every account of ours: webserver, daemon, run pod, the hold's Job, and the reaper it waits for."""
     kube = running.cluster.kube

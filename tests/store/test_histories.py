@@ -26,7 +26,7 @@ from tests.store.pairs import as_part, fingerprint, mmproj_gguf, model_gguf
 
 MODELS = ("a", "b")
 SEEDS = 5  # fingerprints a model may have
-SHORT, LONG = 100, 1000
+SHORT, LONG = 40, 1000
 Parts = tuple[Part, ...]
 
 
