@@ -146,12 +146,15 @@ POINTS = Scale(-15, 15)
 
 
 def valid_forest(j: Judgement, pair: Pair, arm: int) -> Markup:
-    """The interval of the difference of valid answers; what is off the axis stops at the edge, the text has it."""
+    """As `forest`, of the difference of valid answers; what is off the axis stops at the edge, the text has it."""
     height, middle, scale = 44, 22.0, POINTS
     body = [box(scale.pc(-5), 0, f"{scale.at(5) - scale.at(-5):.2f}%", height, "band")]
     body.append(line(scale.pc(0), 0, scale.pc(0), height, "ink1"))
     if pair.low is not None and pair.high is not None and pair.estimate is not None:
         body += _interval(scale.pc(100 * pair.low), scale.pc(100 * pair.high), middle, arm)
+        if pair.low_90 is not None and pair.high_90 is not None:
+            ends = scale.pc(100 * pair.low_90), scale.pc(100 * pair.high_90)
+            body.append(line(ends[0], middle, ends[1], middle, f"thick a{arm}"))
         body.append(mark(scale.pc(100 * pair.estimate), middle, arm, big=True))
     return svg(height, f"{pair.b} against {pair.a}, valid answers", pair_sentence(j, pair), body)
 
