@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from llama_assets.gpu.objects import Card, Ref
 from llama_assets.gpu.reaper import Reaper
 from llama_assets.gpu.record import LeaseTimes
 from llama_assets.kube import Kube
-from tests.cluster import PYTHON
+from tests.cluster import PYTHON, until
 from tests.conftest import ROOT
 
 TIMES = LeaseTimes(
@@ -72,6 +73,19 @@ class Place:
 
     def reaper(self, lease: ClusterLease) -> Reaper:
         return Reaper(self.kube, self.namespace, lease.name, lease.card, TIMES)
+
+    def silent(self, name: str) -> None:
+        """Return when that Lease is renewed no more: a renewal may have been under way when its holder was struck."""
+
+        def version() -> str:
+            return str(self.kube.get("Lease", self.namespace, name)["metadata"]["resourceVersion"])
+
+        def unchanged() -> bool:
+            before = version()
+            time.sleep(1)
+            return version() == before
+
+        until("the last renewal of a holder that was struck", unchanged)
 
     def at(self, ref: Ref) -> tuple[int, str | None]:
         found = self.kube.get(ref.kind, ref.namespace, ref.name)

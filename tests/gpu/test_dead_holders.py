@@ -20,6 +20,7 @@ def test_a_killed_holder_is_reaped(place):
     assert place.at(tenant)[0] == 0
     process.send_signal(signal.SIGKILL)
     process.wait()
+    place.silent("killed")
     (report,) = place.reaper(lease).once()
     assert report.became == "restored" and report.replicas == 1
     assert place.at(tenant) == (1, None) and place.ready(tenant) == 1
@@ -33,6 +34,7 @@ def test_a_holder_paused_past_its_lifetime_finds_its_lease_lost_and_touches_noth
     process = place.process(lease)
     line(process, "held")
     process.send_signal(signal.SIGSTOP)
+    place.silent("paused")
     place.reaper(lease).once()
     assert place.at(tenant) == (1, None)
     version = place.kube.get("Lease", place.namespace, "paused")["metadata"]["resourceVersion"]
@@ -51,6 +53,7 @@ def test_two_reapers_put_a_dead_holders_tenants_back_once(place):
     line(process, "held")
     process.send_signal(signal.SIGKILL)
     process.wait()
+    place.silent("reaped")
     with ThreadPoolExecutor() as pool:
         reports = [report for each in pool.map(lambda _: place.reaper(lease).once(), range(2)) for report in each]
     assert reports and all(report.became == "restored" for report in reports)
