@@ -34,7 +34,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -226,6 +226,17 @@ class Record:
             file.flush()
             os.fsync(file.fileno())
         written.replace(self.folder / SESSION)
+
+
+def newest_first(results: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[Record]:
+    """Every session below `results`, the newest first; `say` hears of records that cannot be read."""
+    for path in sorted((results / "sessions").glob(f"*/{SESSION}"), reverse=True):
+        try:
+            record = Record.read(path.parent)
+        except NotASession as error:
+            say(str(error))
+            continue
+        yield record
 
 
 def stamp(at: datetime) -> str:

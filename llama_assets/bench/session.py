@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .asking import Engine, Watched
-from .record import SESSION, THUMBS, AnotherSession, Comparison, NotASession, Record, stamp
+from .record import THUMBS, AnotherSession, Comparison, Record, newest_first, stamp
 from .rows import Row, RowWriter, read_rows, to_parquet
 from .turns import Clock, Holding, Never, Say, SessionLimits, Stop, StopRule, Turns
 from .watching import Watcher, overlap
@@ -46,7 +46,7 @@ class Outcome:
 
 def find_unfinished(results: Path, comparison: Comparison, say: Say) -> Path | None:
     """The newest unfinished session of the same catalog, files, question, photos and plan; None if there is none."""
-    return next((folder for folder, finished in _alike(results, comparison, say) if not finished), None)
+    return next((one.folder for one in _alike(results, comparison, say) if not one.finished), None)
 
 
 def begin_all(results: Path, comparisons: Sequence[Comparison], say: Say) -> list[Outcome]:
@@ -235,25 +235,16 @@ def _new_folder(results: Path, name: str) -> Path:
 
 
 def _ended_before(results: Path, comparison: Comparison, say: Say) -> Outcome | None:
-    folder = next((folder for folder, finished in _alike(results, comparison, say) if finished), None)
+    folder = next((one.folder for one in _alike(results, comparison, say) if one.finished), None)
     if folder is None:
         return None
     say(f"session {folder.name} of the same questions had ended before; it is not asked again")
     return standing(folder, comparison)
 
 
-def _alike(results: Path, comparison: Comparison, say: Say) -> Iterator[tuple[Path, bool]]:
-    """Sessions of this comparison, newest first, and whether they are finished."""
-    for folder in sorted((results / "sessions").glob("*"), reverse=True):
-        if not (folder / SESSION).is_file():
-            continue
-        try:
-            record = Record.read(folder)
-        except NotASession as error:
-            say(str(error))
-            continue
-        if record.values["identity"] == comparison.identity:
-            yield folder, record.finished
+def _alike(results: Path, comparison: Comparison, say: Say) -> Iterator[Record]:
+    """Sessions of this comparison, newest first."""
+    return (one for one in newest_first(results, say) if one.values["identity"] == comparison.identity)
 
 
 def _continued(folder: Path, comparison: Comparison) -> Record:

@@ -163,19 +163,13 @@ def facts_of(one: Contender) -> dict[str, Any]:
 
 def unsettled(results: Path) -> Path | None:
     """The newest session of the question that decides, if it is finished and a decision of it was not carried out."""
-    from llama_assets.bench.record import SESSION, NotASession, Record
+    from llama_assets.bench.record import newest_first
 
-    for folder in sorted((results / "sessions").glob("*"), reverse=True):
-        if not (folder / SESSION).is_file():
-            continue
-        try:
-            record = Record.read(folder)
-        except NotASession:
-            continue
+    for record in newest_first(results):
         if record.question_name:
             continue
         open_arms = [arm for arm in _candidates(record) if not (record.arm(arm).get("decided") or {}).get("done")]
-        return folder if record.finished and open_arms else None
+        return record.folder if record.finished and open_arms else None
     return None
 
 

@@ -53,15 +53,11 @@ def newest_session(results: Path, question: str = "") -> Path:
     Raises:
         NoSession: there is none.
     """
-    from llama_assets.bench.record import NotASession, Record
+    from llama_assets.bench.record import newest_first
 
-    for folder in sorted((results / "sessions").glob("*"), reverse=True):
-        try:
-            record = Record.read(folder)
-        except NotASession:
-            continue
+    for record in newest_first(results):
         if record.finished and record.question_name == question:
-            return folder
+            return record.folder
     raise NoSession(results, question)
 
 

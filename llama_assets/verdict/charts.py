@@ -290,19 +290,24 @@ def tau(r: Ranking) -> Markup:
     return svg(30, f"Rank agreement of {r.a} and {r.b}", text + ".", body)
 
 
-def overlap(r: Ranking) -> Markup:
-    """The photos two top N share, expected over ties drawn by lot; the bar is chance."""
-    body, slot = [], 100 / r.top_n
-    shared = r.expected_overlap or 0.0
-    for seat in range(r.top_n):
-        x, filled = seat * slot + 0.06 * slot, min(1.0, max(0.0, shared - seat))
+def seats(top_n: int, taken: float | None, chance: float | None) -> list[str]:
+    """As many boxes as the top has photos, filled up to `taken` of them; the bar stands at `chance`."""
+    body, slot = [], 100 / top_n
+    for seat in range(top_n):
+        x, filled = (seat + 0.06) * slot, min(1.0, max(0.0, (taken or 0.0) - seat))
         body.append(box(f"{x:.2f}%", 8, f"{0.88 * slot:.2f}%", 14, "seat"))
         if filled:
             body.append(box(f"{x:.2f}%", 8, f"{0.88 * slot * filled:.2f}%", 14, "seat taken"))
-    text = "too few photos"
-    if r.expected_overlap is not None and r.chance_overlap is not None:
-        at = f"{slot * r.chance_overlap:.2f}%"
+    if taken is not None and chance is not None:
+        at = f"{slot * chance:.2f}%"
         body += [line(at, 2, at, 28, "halo"), line(at, 2, at, 28, "ink2")]
+    return body
+
+
+def overlap(r: Ranking) -> Markup:
+    """The photos two top N share, expected over ties drawn by lot; the bar is chance."""
+    body, text = seats(r.top_n, r.expected_overlap, r.chance_overlap), "too few photos"
+    if r.expected_overlap is not None and r.chance_overlap is not None:
         text = f"{r.expected_overlap:.1f} of {r.top_n} expected, {r.chance_overlap:.1f} by chance"
     return svg(30, f"Shared top {r.top_n} of {r.a} and {r.b}", text + ".", body)
 

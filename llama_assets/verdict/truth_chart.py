@@ -12,8 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from . import formats
-from .charts import Scale, box, line, mark, svg, word
+from . import charts, formats
+from .charts import Scale, line, mark, svg, word
 from .ground_truth import SIDES
 from .judgement import Judgement, TruthFigures, TruthName, TruthPair
 from .truth_sentences import area, model_sentence, pair_sentence, rated_line
@@ -93,16 +93,8 @@ def area_figure(name: TruthName, model: str, figures: TruthFigures, look: int) -
 
 def seats(name: TruthName, model: str, figures: TruthFigures) -> Markup:
     """The arm's top N: as many boxes filled as it has liked photos on average; the bar is chance."""
-    body, slot = [], 100 / figures.top_n
-    for seat in range(figures.top_n):
-        x, filled = (seat + 0.06) * slot, min(1.0, max(0.0, (figures.hits or 0.0) - seat))
-        body.append(box(f"{x:.2f}%", 8, f"{0.88 * slot:.2f}%", 14, "seat"))
-        if filled:
-            body.append(box(f"{x:.2f}%", 8, f"{0.88 * slot * filled:.2f}%", 14, "seat taken"))
-    told = "too few photos"
+    body, told = charts.seats(figures.top_n, figures.hits, figures.chance), "too few photos"
     if figures.hits is not None and figures.chance is not None:
-        at = f"{slot * figures.chance:.2f}%"
-        body += [line(at, 2, at, 28, "halo"), line(at, 2, at, 28, "ink2")]
         told = f"{figures.hits:.1f} of {figures.top_n}, {figures.chance:.1f} by chance"
     return svg(HEIGHT, f"{SIDES[name][0][1]} in the top {figures.top_n} of {model}", told + ".", body)
 
