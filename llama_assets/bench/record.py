@@ -228,13 +228,19 @@ class Record:
         written.replace(self.folder / SESSION)
 
 
-def newest_first(results: Path, say: Callable[[str], None] = lambda _: None) -> Iterator[Record]:
-    """Every session below `results`, the newest first; `say` hears of records that cannot be read."""
-    for path in sorted((results / "sessions").glob(f"*/{SESSION}"), reverse=True):
+def newest_first(
+    results: Path, unreadable: Callable[[NotASession], None] = lambda _: None, at_most: int | None = None
+) -> Iterator[Record]:
+    """Every session below `results`, the newest first, or of the newest `at_most` folders only.
+
+    `unreadable` hears of a folder whose record cannot be read, or is not there.
+    """
+    folders = sorted((path for path in (results / "sessions").glob("*") if path.is_dir()), reverse=True)
+    for folder in folders[:at_most]:
         try:
-            record = Record.read(path.parent)
+            record = Record.read(folder)
         except NotASession as error:
-            say(str(error))
+            unreadable(error)
             continue
         yield record
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .asking import Engine, Watched
-from .record import THUMBS, AnotherSession, Comparison, Record, newest_first, stamp
+from .record import THUMBS, AnotherSession, Comparison, NotASession, Record, newest_first, stamp
 from .rows import Row, RowWriter, read_rows, to_parquet
 from .turns import Clock, Holding, Never, Say, SessionLimits, Stop, StopRule, Turns
 from .watching import Watcher, overlap
@@ -244,7 +244,12 @@ def _ended_before(results: Path, comparison: Comparison, say: Say) -> Outcome | 
 
 def _alike(results: Path, comparison: Comparison, say: Say) -> Iterator[Record]:
     """Sessions of this comparison, newest first."""
-    return (one for one in newest_first(results, say) if one.values["identity"] == comparison.identity)
+
+    def tell(error: NotASession) -> None:
+        if error.path.exists():  # a session killed before it wrote its record had asked nothing
+            say(str(error))
+
+    return (one for one in newest_first(results, tell) if one.values["identity"] == comparison.identity)
 
 
 def _continued(folder: Path, comparison: Comparison) -> Record:

@@ -80,10 +80,15 @@ def report(session: Path | None, open_it: bool, without_photos: bool, output: Pa
     if history:
         if session or without_photos or output:
             raise click.UsageError("--history is of all sessions and has no photos: it takes only --open beside it")
-        path = write_history(open_here().results, at_most=None, say=say)
+        written = write_history(open_here().results, at_most=None, say=say)
+        path, bad = written.path, not written.shown
+        if written.left_out:
+            say(f"{written.left_out} of {written.shown + written.left_out} sessions are not shown; the page says why")
     else:
         folder = session or newest_session(open_here().results)
-        path = write_report(folder, photos=not without_photos, output=output)
+        path, bad = write_report(folder, photos=not without_photos, output=output), False
     click.echo(path)
     if open_it:
         click.launch(str(path))
+    if bad:
+        sys.exit(1)

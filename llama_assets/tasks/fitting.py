@@ -17,7 +17,7 @@ from llama_assets.tasks.candidates import Contender
 from llama_assets.tasks.messages import Settled
 
 SESSIONS_BACK = 100
-"""Older sessions are not looked through for a peak."""
+"""Older folders are not looked through for a peak."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,12 @@ def measured_peaks(results: Path, keys: Collection[str]) -> dict[str, Peak]:
     """What arms with these loading keys took: the same files, told to the same engine in the same way. The newest
     finished session that measured an arm counts.
     """  # fmt: skip
-    from llama_assets.bench.record import SESSION, NotASession, Record
+    from llama_assets.bench.record import newest_first
 
     found: dict[str, Peak] = {}
-    paths = sorted((results / "sessions").glob(f"*/{SESSION}"), reverse=True)
-    for path in paths[:SESSIONS_BACK]:
+    for record in newest_first(results, at_most=SESSIONS_BACK):
         if found.keys() >= set(keys):
             break
-        try:
-            record = Record.read(path.parent)
-        except NotASession:
-            continue
         memory = record.values.get("memory")
         if not record.finished or not memory:
             continue

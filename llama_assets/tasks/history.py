@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_assets.tasks.verdict import REPORT, write_whole
+from llama_assets.tasks.verdict import REPORT, NoSession, write_whole
 
 if TYPE_CHECKING:
+    from llama_assets.bench.record import Record
     from llama_assets.verdict import Judgement
-    from llama_assets.verdict.history import LeftOut, Past
+    from llama_assets.verdict.history import Past
 
 STORED = "verdict.json"
 HISTORY = "history.html"
@@ -30,40 +32,56 @@ def store(judgement: Judgement, folder: Path) -> Path:
     return write_whole(json.dumps(stored(judgement), ensure_ascii=False) + "\n", folder / STORED)
 
 
+@dataclass(frozen=True)
+class History:
+    """The page, and of how many sessions it is."""
+
+    path: Path
+    shown: int
+    left_out: int
+
+
 def write_history(
     results: Path, at_most: int | None = JUDGED_AT_ONCE, say: Callable[[str], None] | None = None
-) -> Path:
+) -> History:
     """Write the page of all sessions in a results folder.
 
     Sessions without a stored judgement of today's shape are judged again, the newest first and `at_most` of them; the
     page names the rest. A folder that cannot be used is listed with its reason and hides no other.
+
+    Raises:
+        NoSession: there is no folder at all; nothing is written.
     """
-    from llama_assets.verdict.history import render_history
+    from llama_assets.bench.record import NotASession, newest_first
+    from llama_assets.verdict.history import LeftOut, render_history
 
     shown: list[Past] = []
     left_out: list[LeftOut] = []
+
+    def unreadable(error: NotASession) -> None:
+        reason = f"session.json cannot be read: {error.reason}" if error.path.exists() else "it holds no session.json"
+        left_out.append(LeftOut(error.path.parent.name, reason))
+
     left = at_most
-    for folder in sorted((path for path in (results / "sessions").glob("*") if path.is_dir()), reverse=True):
-        found, judged = _session(folder, left, say)
+    for record in newest_first(results, unreadable):
+        found, judged = _session(record, left, say)
         left = left - 1 if judged and left is not None else left
         if isinstance(found, str):
-            left_out.append(_left_out(folder, found))
+            left_out.append(LeftOut(record.folder.name, found))
         else:
             shown.append(found)
-    results.mkdir(parents=True, exist_ok=True)
-    return write_whole(render_history(shown, left_out), results / HISTORY)
+    if not shown and not left_out:
+        raise NoSession(results)
+    path = write_whole(render_history(shown, left_out), results / HISTORY)
+    return History(path, len(shown), len(left_out))
 
 
-def _session(folder: Path, left: int | None, say: Callable[[str], None] | None) -> tuple[Past | str, bool]:
+def _session(record: Record, left: int | None, say: Callable[[str], None] | None) -> tuple[Past | str, bool]:
     """The session or why it is not shown, and whether it was judged for that."""
-    from llama_assets.bench.record import NotASession, Record
     from llama_assets.verdict import judge
     from llama_assets.verdict.history import read
 
-    try:
-        record = Record.read(folder)
-    except NotASession as error:
-        return f"session.json cannot be read: {error.reason}", False
+    folder = record.folder
     if not record.finished:
         return "unfinished: the next benchmark of the same models, question and photos continues it", False
     judged = False
@@ -97,9 +115,3 @@ def _stored(folder: Path, record: dict[str, Any]) -> dict[str, Any] | None:
         return None
     same = values["about"] == about(record)
     return values if same else None
-
-
-def _left_out(folder: Path, reason: str) -> LeftOut:
-    from llama_assets.verdict.history import LeftOut
-
-    return LeftOut(folder.name, reason)

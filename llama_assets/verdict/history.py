@@ -25,7 +25,8 @@ SHOWN = 20  # sessions of a model's table; older ones are folded
 
 @dataclass(frozen=True)
 class Against:
-    """A model against that session's incumbent on one metric, as the session judged it."""
+    """A model against that session's incumbent on one metric, as the session judged it; the interval is the one that
+    the word was read from."""
 
     word: Word
     estimate: float | None
@@ -141,8 +142,11 @@ def _against(judged: Mapping[str, Any], model: str, metric: str) -> Against | No
         if (pair["b"], pair["metric"]) == (model, metric):
             if pair["verdict"] not in get_args(Word):
                 raise ValueError(f"{pair['verdict']!r} is no word of a verdict")
-            low, high = _number(pair["low"]), _number(pair["high"])
-            return Against(pair["verdict"], _number(pair["estimate"]), low, high, float(pair["level"]), pair["note"])
+            ends, level = ("low", "high"), float(pair["level"])
+            if pair["verdict"] == "equivalent":  # the interval that this word is read from
+                ends, level = ("low_90", "high_90"), 0.9
+            low, high = (_number(pair[end]) for end in ends)
+            return Against(pair["verdict"], _number(pair["estimate"]), low, high, level, pair["note"])
     return None
 
 
@@ -249,11 +253,17 @@ def _row(past: Past, model: str, border: Sequence[history_chart.Change]) -> dict
         "valid": _rate(m.valid, m.rows),
         "valid_answers": _judged(past, model, m.valid_answers, seconds=False),
         "recommendation": past.recommendation or "none",
-        "warnings": past.warnings,
-        "stops": past.stops,
+        "warnings": _warnings(past),
         "changes": "; ".join(change.text for change in border),
         "apart": history_chart.apart(border),
     }
+
+
+def _warnings(past: Past) -> str:
+    if not past.warnings:
+        return "no warnings"
+    told = formats.plural(past.warnings, "warning")
+    return f"{told}, {past.stops} of them {'stops' if past.stops == 1 else 'stop'} it" if past.stops else told
 
 
 def _judged(past: Past, model: str, found: Against | None, seconds: bool) -> dict[str, str | None]:
@@ -266,8 +276,13 @@ def _judged(past: Past, model: str, found: Against | None, seconds: bool) -> dic
         return {"word": found.word, "text": "not known", "interval": f"against {past.incumbent}{note}"}
     run = formats.span(found.low, found.high) if seconds else _points(found.low, found.high)
     text = f"{formats.change(found.estimate)} %" if seconds else formats.points(found.estimate)
-    level = formats.level(found.level)
-    return {"word": found.word, "text": text, "interval": f"{level} %: {run}, against {past.incumbent}{note}"}
+    interval = f"{formats.level(found.level)} %: {run}, against {past.incumbent}{note}"
+    return {"word": found.word, "text": _kept(text), "interval": _kept(interval)}
+
+
+def _kept(text: str) -> str:
+    """No line of a narrow column begins with a unit."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _points(low: float, high: float) -> str:
@@ -278,4 +293,4 @@ def _rate(found: Rate, rows: int) -> tuple[str, str]:
     if found.count is None or found.rate is None or found.low is None or found.high is None:
         return "not known", ""
     run = f"95 % Wilson {formats.rate(found.low)} to {formats.rate(found.high)} %"
-    return f"{formats.rate(found.rate)} %", f"{found.count} of {rows}; {run}"
+    return _kept(f"{formats.rate(found.rate)} %"), _kept(f"{found.count} of {rows}; {run}")

@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 
 from llama_assets.tasks.history import HISTORY, STORED, store, write_history
+from llama_assets.tasks.verdict import NoSession
 from llama_assets.verdict import judge
+from llama_assets.verdict.history import read, stored
 
 from .sessions import Recipe, record, write
+from .states import Judged
 
 RECIPE = Recipe(models=("incumbent", "second"), ratios=(1, 0.7), photos=40)
 
 
-def session(results: Path, month: int, **changed: Any) -> Path:
+def session(results: Path, month: int, recipe: Recipe = RECIPE, **changed: Any) -> Path:
     """A finished session of ours; `hash` and `name` are its question's, `photos_hash` its photo set's."""
-    question = record(RECIPE)["question"] | {"hash": changed.pop("hash", "aa")}
+    question = record(recipe)["question"] | {"hash": changed.pop("hash", "aa")}
     values = {
         "id": f"2026{month:02d}14T021500Z-made",
         "identity": "ab",
@@ -30,7 +33,7 @@ def session(results: Path, month: int, **changed: Any) -> Path:
         "question_name": changed.pop("name", ""),
         "photo_set": {"hash": changed.pop("photos_hash", "cd"), "seed": 1, "left_out": []},
     }
-    return write(results / "sessions" / values["id"], RECIPE, **(values | changed))
+    return write(results / "sessions" / values["id"], recipe, **(values | changed))
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,20 @@ def test_the_words_and_intervals_are_those_of_each_session(made: Path, page: str
     assert words(page).count("95 % Wilson") == 8
 
 
+def test_an_interval_is_the_one_that_its_word_is_read_from(judged: Judged) -> None:
+    j = judged("equivalent")
+    told = stored(j) | {"about": stored(j)["about"] | {"started": "2026-01-01T02:00:00Z"}}
+    found = read(told, "x", report=False).models["second"]
+    for metric, against in (("seconds", found.seconds), ("valid_answers", found.valid_answers)):
+        pair = j.pair("second", metric)
+        assert (against.word, against.low, against.high, against.level) == (
+            "equivalent",
+            pair.low_90,
+            pair.high_90,
+            0.9,
+        )
+
+
 def test_what_is_stored_is_used_and_not_judged_again(results: Path) -> None:
     said: list[str] = []
     write_history(results, say=said.append)
@@ -136,7 +153,7 @@ def test_no_more_than_asked_are_judged_again_and_the_page_names_the_rest(results
     for path in results.glob(f"sessions/*/{STORED}"):
         path.unlink()
     said: list[str] = []
-    page = write_history(results, at_most=1, say=said.append).read_text()
+    page = write_history(results, at_most=1, say=said.append).path.read_text()
     assert said == ["judging session 20260414T021500Z-made"]
     assert words(page).count("not judged again in this round") == 3
 
@@ -145,7 +162,7 @@ def test_a_session_whose_rows_cannot_be_read_hides_no_other(results: Path) -> No
     folder = results / "sessions" / "20260114T021500Z-made"
     (folder / STORED).unlink()
     (folder / "rows.parquet").write_bytes(b"no table")
-    said = words(write_history(results).read_text())
+    said = words(write_history(results).path.read_text())
     assert "3 sessions judged" in said
     assert "20260114T021500Z-made cannot be judged:" in said
 
@@ -157,9 +174,11 @@ def test_a_kill_between_the_two_files_leaves_a_page_that_the_next_one_replaces(r
     before = (results / HISTORY).read_text()
     (results / f".{HISTORY}.1").write_text(before[:1000])
     assert "14 Jul 2026" not in before
-    after = write_history(results).read_text()
+    after = write_history(results).path.read_text()
     assert "14 Jul 2026" in after and "5 sessions judged" in words(after)
 
 
-def test_no_session_is_a_page_too(tmp_path: Path) -> None:
-    assert "No session has been judged yet" in write_history(tmp_path / "none").read_text()
+def test_without_a_session_there_is_one_sentence_and_no_page(tmp_path: Path) -> None:
+    with pytest.raises(NoSession, match="materialize benchmark"):
+        write_history(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
