@@ -60,6 +60,19 @@ def test_axe_finds_nothing_in_a_report_in_any_view(page: Page, axe: str, tmp_pat
     look_at(page, axe, tmp_path, state, ALL_VIEWS)
 
 
+@pytest.mark.long
+def test_axe_finds_nothing_in_a_report_of_seven_arms(page: Page, axe: str, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text(render_html(judge(seven(tmp_path / "s"))), encoding="utf-8")
+    look_at_file(page, axe, report, ALL_VIEWS)
+
+
+def seven(folder: Path) -> Path:
+    """Seven arms, one with a name that is longer than a column."""
+    arms = ("incumbent", "a-model-with-a-long-name-instruct-q4", *"cdefg")
+    return write(folder, Recipe(models=arms, ratios=(1, 0.95, 0.6, 1.2, 1, 1.5, 0.8), photos=40))
+
+
 def test_axe_finds_nothing_in_the_history_on_a_phone(page: Page, axe: str, tmp_path: Path) -> None:
     look_at_file(page, axe, history(tmp_path), TWO_VIEWS[1:])
 
@@ -70,18 +83,22 @@ def test_axe_finds_nothing_in_the_history_in_any_view(page: Page, axe: str, tmp_
 
 
 def history(results: Path) -> Path:
-    """Two questions, a border, a fold of older sessions, a session that is left out."""
-    judged = stored(states.judgement(results, "better"))
+    """Two questions, a border, a fold of older sessions, one of seven arms, one left out for a long reason."""
+    judged, flawed = (stored(states.judgement(results / state, state)) for state in ("equivalent", "better"))
     sessions = []
-    for month in range(1, 13):
+    for month in range(1, 12):
         for day in (1, 15):
             told = judged["about"] | {"started": f"2026-{month:02d}-{day:02d}T02:00:00Z"}
             told |= {"question_hash": "a", "photo_set_hash": str(month // 6), "question_name": ""}
             sessions.append(read(judged | {"about": told}, f"{month}-{day}", report=day == 1))
-    other = judged["about"] | {"started": "2026-12-20T02:00:00Z", "question_name": "pets"}
-    sessions.append(read(judged | {"about": other}, "pets", report=True))
+    other = flawed["about"] | {"started": "2026-12-20T02:00:00Z", "question_name": "pets"}
+    sessions.append(read(flawed | {"about": other}, "pets", report=True))
+    of_seven = stored(judge(seven(results / "seven")))
+    arms = of_seven["about"] | {"started": "2026-12-21T02:00:00Z", "question_name": ""}
+    sessions.append(read(of_seven | {"about": arms}, "seven", report=True))
     path = results / "history.html"
-    path.write_text(render_history(sessions, [LeftOut("20261221T020000Z-half", "unfinished")]), encoding="utf-8")
+    left_out = LeftOut("20261221T020000Z-half", f"cannot be read: /{'deep-' * 30}/session.json")
+    path.write_text(render_history(sessions, [left_out]), encoding="utf-8")
     return path
 
 
