@@ -234,7 +234,10 @@ def _model(model: str, sessions: Sequence[Past], arm: int, anchor: str) -> dict[
         "model": model,
         "anchor": anchor,
         "look": arm,
-        "figure": history_chart.p50(model, points, arm),
+        "figure": history_chart.p50(model, points, arm)
+        if len(points) > 1
+        else None,  # one mark tells less than its row
+        "answered": any(point.p50_s is not None for point in points),
         "rows": rows[:SHOWN],
         "older": rows[SHOWN:],
         "parts": 1 + sum(history_chart.apart(border) for border in borders),

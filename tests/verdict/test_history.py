@@ -90,6 +90,10 @@ def test_no_line_joins_sessions_of_other_photos_but_one_joins_those_of_another_e
     assert "another photo set: not comparable across" in words(page)
 
 
+def test_one_session_is_a_row_and_no_plot(page: str) -> None:
+    assert page.count('<svg class="fig') == 2, "two models of three sessions; the further question has one"
+
+
 def test_a_further_question_has_its_own_group_and_its_name_is_no_markup(page: str) -> None:
     assert "Question &lt;b&gt;pets" in page and "<b>pets" not in page
     assert "The catalog&#39;s question, 3 sessions" in page or "The catalog's question, 3 sessions" in page
