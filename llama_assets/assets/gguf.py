@@ -17,10 +17,12 @@ from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.store import short
 from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected
+from llama_assets.tasks.trying import followed
 
 GROUP = "gguf"
 POOL = "download"
 UPDATED = "updated"
+CANDIDATE_HERE = "candidate_here"
 SHA256 = "sha256"
 CHECKS = {
     SHA256: "Every byte of the current files, hashed again, gives the sha256 that the Hub named.",
@@ -50,9 +52,11 @@ def selection_without(model: str) -> str:
 
 
 def _asset(model: Model, promotion: Literal["at_once", "on_verdict"], platform: Platform) -> dg.AssetsDefinition:
+    _, *tried = followed([model])
+
     @dg.asset(
         key=key(model.id),
-        deps=[huggingface.key(model.id)],
+        deps=huggingface.keys(model),
         group_name=GROUP,
         pool=POOL,
         description=first_paragraph(__doc__),
@@ -64,7 +68,15 @@ def _asset(model: Model, promotion: Literal["at_once", "on_verdict"], platform: 
                 UPDATED,
                 asset=key(model.id),
                 description="The files are those of the followed revision, not an older one kept.",
-            )
+            ),
+            *(
+                dg.AssetCheckSpec(
+                    CANDIDATE_HERE,
+                    asset=key(model.id),
+                    description="The files that the catalog's `candidate` names are here, beside the model's own.",
+                )
+                for _ in tried
+            ),
         ],
     )
     def gguf(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
@@ -76,15 +88,17 @@ def _asset(model: Model, promotion: Literal["at_once", "on_verdict"], platform: 
             says = f"{failure.description}\nto run the rest: --select '{selection_without(model.id)}'"
             raise dg.Failure(says, allow_retries=False) from None
         if found.update_error is None and found.revision:
-            followed = found.followed
-            huggingface.report_revision(context, model, found.revision, followed.fingerprint, followed.bytes)
+            own = found.followed
+            huggingface.report_revision(context, model, found.revision, own.fingerprint, own.bytes)
+        if tried and (other := found.tried_version):
+            huggingface.report_revision(context, tried[0], other.revision, other.fingerprint, other.bytes)
         if found.tried_error:
             context.log.warning(f"the candidate that the catalog names is not to be had: {found.tried_error}")
         return dg.MaterializeResult(
             # A candidate is news for what lies downstream: its benchmark decides which of the two is served.
             data_version=dg.DataVersion(found.followed.fingerprint),
             metadata=_metadata(found),
-            check_results=[_updated(model, found)],
+            check_results=[_updated(model, found), *(_candidate_here(model, found) for _ in tried)],
         )
 
     return gguf
@@ -121,6 +135,20 @@ def _updated(model: Model, found: Downloaded) -> dg.AssetCheckResult:
         passed=found.update_error is None,
         severity=dg.AssetCheckSeverity.ERROR,
         description=found.update_error or f"{model.repo} at {found.revision}{_waiting(found)}",
+    )
+
+
+def _candidate_here(model: Model, found: Downloaded) -> dg.AssetCheckResult:
+    """A warning at most: what is served does not depend on it. What is not to be brought (refused, the model's own
+    files) lacks nothing.
+    """  # fmt: skip
+    says = f"{short(found.tried.fingerprint)} is here" if found.tried else "there is nothing to bring"
+    return dg.AssetCheckResult(
+        asset_key=key(model.id),
+        check_name=CANDIDATE_HERE,
+        passed=not found.tried_failed,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=found.tried_error or says,
     )
 
 

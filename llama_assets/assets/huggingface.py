@@ -2,7 +2,9 @@
 
 External: nothing is run here. A revision is reported when one was found whose selected bytes changed, by the sensor
 `huggingface_revisions` or by a download, so that what lies downstream is stale exactly when there is something new to
-fetch. Here: the assets, their check, and how a report is written. Not here: looking (`hub`), when (`automation`).
+fetch. Files that a model's `candidate` names are followed likewise, as an asset of their own: `huggingface/<m>` stays
+the model's own. Here: the assets, their check, and how a report is written. Not here: looking (`hub`), when
+(`automation`).
 """
 
 import time
@@ -19,6 +21,7 @@ from llama_assets.hub import Hub, HubError, HubLimits, Revision, watch_all
 from llama_assets.hub.following import Failing
 from llama_assets.platforms import Platform
 from llama_assets.tasks.changes import changed_files
+from llama_assets.tasks.trying import followed as followed_models
 
 GROUP = "huggingface"
 FOLLOWED = "followed"
@@ -33,8 +36,15 @@ LOOK_LIMITS = HubLimits(api_timeout_s=6.0, stall_s=6.0, attempts=1)
 
 
 def key(model: str) -> dg.AssetKey:
-    """`huggingface/<model>`."""
-    return dg.AssetKey(["huggingface", model])
+    """`huggingface/<model>`; for `<model>@candidate`, which is what the catalog tries, `huggingface/<model>/candidate`:
+    Dagster makes names of outputs of an asset's, which may hold no `@`.
+    """  # fmt: skip
+    return dg.AssetKey(["huggingface", *model.split("@")])
+
+
+def keys(model: Model) -> list[dg.AssetKey]:
+    """All that is followed for a model: its own files, and its candidate's where it names other ones."""
+    return [key(one.id) for one in followed_models([model])]
 
 
 def check_key(model: str) -> dg.AssetCheckKey:
@@ -43,27 +53,28 @@ def check_key(model: str) -> dg.AssetCheckKey:
 
 
 def huggingface_assets(catalog: Catalog) -> list[dg.AssetSpec]:
-    """One external asset per catalog model."""
-    return [_spec(model) for model in catalog.models]
+    """One external asset per catalog model, and one for other files that it tries."""
+    return [_spec(model) for model in followed_models(catalog.models)]
 
 
 def huggingface_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDefinition]:
     """Whether each model can be followed: the sensor says it when that changes, and whoever executes it asks now."""
+    by_name = {model.id: model for model in followed_models(catalog.models)}
 
     @dg.multi_asset_check(
         name="huggingface_followed",
-        specs=[dg.AssetCheckSpec(FOLLOWED, asset=key(m.id), description=CHECKS[FOLLOWED]) for m in catalog.models],
+        specs=[dg.AssetCheckSpec(FOLLOWED, asset=key(name), description=CHECKS[FOLLOWED]) for name in by_name],
         can_subset=True,
     )
     def followed(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         keys, hub = context.op_execution_context.selected_asset_check_keys, platform.hub(LOOK_LIMITS)
-        models = [model for model in catalog.models if check_key(model.id) in keys]
+        models = [model for model in by_name.values() if check_key(model.id) in keys]
         for name, found in watch_all(hub, models, {}).items():
             if isinstance(found, HubError):
                 state = followed_state(None, Failing.of(found, time.time()))
             else:
                 state = followed_state(found.revision, None)
-                _report_look(context.instance, hub, catalog.model(name), found.revision)
+                _report_look(context.instance, hub, by_name[name], found.revision)
             yield dg.AssetCheckResult(asset_key=key(name), check_name=FOLLOWED, **state)
 
     return [followed]
@@ -134,10 +145,17 @@ def revision_event(
 
 
 def report_revision(context: dg.AssetExecutionContext, model: Model, commit: str, fingerprint: str, size: int) -> None:
-    """Report what a download resolved, from within its step."""
+    """Report what a download resolved, from within its step; not over what somebody found while the step ran, which is
+    newer: it stays news, and the download is to be asked for again.
+    """  # fmt: skip
+    asset, step = key(model.id), context.op_execution_context.get_step_execution_context()
+    record = context.instance.get_latest_materialization_event(asset)
+    began = step.maybe_fetch_and_get_input_asset_version_info(asset)
     event = revision_event(context.instance, model, commit, fingerprint, size)
     if event is not None:
+        if record is not None and (began is None or record.timestamp > began.timestamp):
+            return
         context.instance.report_runless_asset_event(event)
     # Dagster read its parents' versions when the step began; what was fetched is what has been reported just now, and
     # without this the asset would be stale from the moment it is made.
-    context.op_execution_context.get_step_execution_context().wipe_input_asset_version_info(key(model.id))
+    step.wipe_input_asset_version_info(asset)

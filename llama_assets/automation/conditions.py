@@ -1,7 +1,7 @@
 """When an asset is asked for without a person: its condition, and the one sensor that evaluates them all.
 
-    gguf/<m>        the Hub has other bytes than the store, or a byte of the store's is another than it was, or the
-                    catalog's candidate names other files
+    gguf/<m>        the Hub has other bytes than the store, of the model's own files or of those that its candidate
+                    names, or a byte of the store's is another than it was, or the candidate names other files
     llama_swap      a model has other verified files, or the engine is another
     gpu_lease       a benchmark is due, so its plan is in the same run
     benchmark/<m>   other verified files, another question or engine, or the weekly tick, or the time has come that
@@ -99,8 +99,8 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
     again: Again
     with_code: bool = False
     needs_no_card: bool = False
-    red: dg.AssetCheckKey | None = None
-    """A check of the asset itself that says, while it failed, that it was not made from its inputs after all."""
+    red: tuple[dg.AssetCheckKey, ...] = ()
+    """Checks of the asset itself that say, while one failed, that it was not made from its inputs after all."""
     needs_card: bool = False
     """A run of it that was postponed was no try."""
     label: str = "out of date"
@@ -178,8 +178,8 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
         whole = view.get_full_subset(key=key)
         if not (await view.compute_execution_failed_subset(key=key, from_subset=whole)).is_empty:
             return True
-        record = await AssetCheckExecutionRecord.gen(view, self.red) if self.red else None
-        return record is not None and record.status == Status.FAILED
+        records = [await AssetCheckExecutionRecord.gen(view, check) for check in self.red]
+        return any(record is not None and record.status == Status.FAILED for record in records)
 
 
 @dataclass(frozen=True)
@@ -422,10 +422,12 @@ def _checked(key: str, cron: str) -> str:
 
 
 def _files(model: Model, rules: Rules) -> AssetCondition:
-    tried = model.candidate is not None and bool(model.candidate.files)
+    followed = tuple(huggingface.keys(model))
+    tried = len(followed) > 1
+    red = (gguf.UPDATED, gguf.CANDIDATE_HERE) if tried else (gguf.UPDATED,)
     other = OutOfDate(
-        (huggingface.key(model.id),), rules, Again("%F %H", 24), with_code=tried, needs_no_card=True,
-        red=dg.AssetCheckKey(gguf.key(model.id), gguf.UPDATED), label="the Hub has other bytes",
+        followed, rules, Again("%F %H", 24), with_code=tried, needs_no_card=True, label="the Hub has other bytes",
+        red=tuple(dg.AssetCheckKey(gguf.key(model.id), name) for name in red),
     )  # fmt: skip
     damaged = TurnedRed(dg.AssetCheckKey(gguf.key(model.id), gguf.SHA256), label="a byte on disk is another")
     return (other | damaged) & ~Condition.in_progress()

@@ -1,8 +1,9 @@
 """The sensor `huggingface_revisions`: have the repos moved, are our bytes others, and who cannot be followed.
 
 One request a repo when quiet, two when its commit moved. A changed model is reported as a materialization of
-`huggingface/<m>`, with what differs in its files; a model in trouble turns its own check `followed` red. Not here: what
-a look comes to (`hub.following`), what differs (`tasks.changes`), fetching anything (`assets.gguf`).
+`huggingface/<m>`, with what differs in its files; a model in trouble turns its own check `followed` red. Files that a
+model's `candidate` names are followed beside it, as `huggingface/<m>/candidate`: their news and troubles are their own.
+Not here: what a look comes to (`hub.following`), what differs (`tasks.changes`), fetching anything (`assets.gguf`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from llama_assets.hub import Hub, HubLimits
 from llama_assets.hub.following import FOLLOW_LIMITS, Failing, Following, FollowLimits, Moved, News
 from llama_assets.platforms import Platform
 from llama_assets.tasks.changes import HEADER_LIMITS, HeaderLimits, changed_files
+from llama_assets.tasks.trying import followed
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def huggingface_revisions(
     def look_at_the_hub(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         hub, now_s, until = platform.hub(limits.hub), clock(), time.monotonic() + limits.tick_s
         before = Following.from_json(context.cursor, hub.endpoint)
-        after, news = before.look(hub, catalog.models, now_s, limits.follow)
+        after, news = before.look(hub, followed(catalog.models), now_s, limits.follow)
         events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
             *_revisions(context.instance, hub, news, until, limits.headers),
             *_turned(context.instance, after, news, now_s, limits.follow),

@@ -137,7 +137,10 @@ def _of_check(teller: Teller, key: dg.AssetCheckKey, found: dg.AssetCheckEvaluat
     if not is_red:
         state = "is well again" if found.passed else "is no longer an error, and still a warning"
         return Message(f"{asset}: {key.name} {state}", says if found.description else "", link=link, good=found.passed)
-    todo = NEXT.get(key.name, OTHERWISE).format(asset=asset, model=key.asset_key.path[-1], check=key.name)
+    model = ".".join(
+        key.asset_key.path[1:] or key.asset_key.path
+    )  # as the catalog has it: of a candidate `<model>.candidate`
+    todo = NEXT.get(key.name, OTHERWISE).format(asset=asset, model=model, check=key.name)
     return Message(f"{asset}: {key.name} is red", says, todo, link)
 
 

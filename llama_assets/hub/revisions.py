@@ -76,6 +76,19 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """The GGUF files of a repo at one commit: enough for every model that selects among them. `gated` as in `Head`."""
+
+    commit: str
+    files: tuple[Listed, ...]
+    gated: bool
+
+    def selected(self, model: Model) -> Revision:
+        """What the catalog selects here. Raises FileNotFound, Ambiguous, SplitIncomplete of `selection.select`."""
+        return Revision(model.repo, model.revision, self.commit, select(model, self.files, self.commit))
+
+
+@dataclass(frozen=True)
 class Watched:
     """A look at a followed repo. `moved`: its commit is another one; `changed`: the selected bytes that are.
 
@@ -118,18 +131,21 @@ class Hub:
         Raises:
             HubError: also FileNotFound, Ambiguous, SplitIncomplete of `selection.select`.
         """
-        return self._resolved(model, commit)[0]
+        return self.listing(model.repo, commit or model.revision).selected(model)
 
-    def _resolved(self, model: Model, commit: str | None) -> tuple[Revision, bool]:
-        """And whether the repo is gated."""
-        info = self._info(model.repo, commit or model.revision, files_metadata=True)
-        listed = [
+    def listing(self, repo: str, revision: str) -> Listing:
+        """What a repo holds at a commit, branch or tag: one request.
+
+        Raises:
+            HubError: as `head`.
+        """
+        info = self._info(repo, revision, files_metadata=True)
+        listed = (
             Listed(file.rfilename, file.lfs.size, file.lfs.sha256)
             for file in info.siblings or ()
             if file.rfilename.lower().endswith(".gguf") and file.lfs is not None  # without LFS there is no sha256
-        ]
-        revision = Revision(model.repo, model.revision, info.sha, select(model, listed, info.sha))
-        return revision, bool(info.gated)
+        )
+        return Listing(str(info.sha), tuple(listed), bool(info.gated))
 
     def check_let_in(self, revision: Revision) -> None:
         """Whether a gated repo gives its files to us; nothing is asked without a token, which no gate opens to.
@@ -181,9 +197,10 @@ def watch(hub: Hub, model: Model, seen: Revision | None) -> Watched:
     Raises:
         HubError: also where the selected file is gone (renamed with other bytes): FileNotFound with candidates.
     """
-    if not _follows(model, seen):
-        return _looked(hub, model, seen, None, let_in=False)
-    return _looked(hub, model, seen, hub.look(model), let_in=False)
+    (found,) = watch_all(hub, [model], {model.id: seen} if seen else {}).values()
+    if isinstance(found, HubError):
+        raise found
+    return found
 
 
 def watch_all(
@@ -196,9 +213,9 @@ def watch_all(
 ) -> dict[str, Watched | HubError]:
     """`watch` for many models (`seen` by model id), `hub.limits.at_once` requests at a time, in the order given.
 
-    One request for each followed revision of a repo, however many models follow it, and one more for each model whose
-    commit moved. An error of one model is its value; the others are not disturbed. A gated repo costs one HEAD more,
-    but not for models in `let_in`, who were found to be. Once the Hub limits requests, or at `until` (a
+    One request for each followed revision of a repo, however many models follow it, and one more for each commit that
+    somebody has not seen yet. An error of one model is its value; the others are not disturbed. A gated repo costs one
+    HEAD more, but not for models in `let_in`, who were found to be. Once the Hub limits requests, or at `until` (a
     time.monotonic()), nobody is asked any more: the rest is NotAsked.
     """
     by_name = {model.id: model for model in models}
@@ -209,16 +226,20 @@ def watch_all(
         door.check(key[0])
         return hub.look(followed[key])
 
+    def listing_of(key: tuple[str, str]) -> Listing:
+        door.check(key[0])
+        return hub.listing(*key)
+
     heads = _at_once(hub, followed, head_of, door)
+    unseen = {m.id: (m.repo, at) for m in models if (at := _unseen(m, seen.get(m.id), heads)) is not None}
+    listings = _at_once(hub, dict.fromkeys(unseen.values()), listing_of, door)
 
     def look(name: str) -> Watched:
         model, before = by_name[name], seen.get(name)
-        head = heads[model.repo, model.revision] if _follows(model, before) else None
-        if isinstance(head, HubError):
-            raise head
-        if head is None or before is None or head.commit != before.commit:
-            door.check(model.repo)
-        return _looked(hub, model, before, head, name in let_in)
+        answer = listings[unseen[name]] if name in unseen else heads[model.repo, model.revision]
+        if isinstance(answer, HubError):
+            raise answer
+        return _looked(hub, model, before, answer, name in let_in)
 
     return _at_once(hub, by_name, look, door)
 
@@ -238,15 +259,28 @@ def _follows(model: Model, seen: Revision | None) -> bool:
     return seen is not None and (seen.repo, seen.followed) == (model.repo, model.revision)
 
 
-def _looked(hub: Hub, model: Model, seen: Revision | None, head: Head | None, let_in: bool) -> Watched:
-    """A model whose head is known, or (None) one that was not seen before, which is resolved at once."""
-    if seen is not None and head is not None and head.commit == seen.commit:
-        now, gated = seen, head.gated
-    else:  # by commit: the branch may move on between two requests
-        now, gated = hub._resolved(model, head.commit if head else None)
-    if gated and not let_in:
+def _unseen(model: Model, seen: Revision | None, heads: Mapping[tuple[str, str], Head | HubError]) -> str | None:
+    """The commit at which the model's files are to be listed, or what it follows where nobody knows the commit; None
+    where they were seen, or the commit cannot be had.
+    """  # fmt: skip
+    head = heads.get((model.repo, model.revision))
+    if head is None:
+        return model.revision
+    if isinstance(head, HubError) or (seen is not None and _follows(model, seen) and seen.commit == head.commit):
+        return None
+    return head.commit  # and not the branch: that may move on between two requests
+
+
+def _looked(hub: Hub, model: Model, seen: Revision | None, answer: Head | Listing, let_in: bool) -> Watched:
+    """What a listing shows; or a head, of what was seen before."""
+    if isinstance(answer, Listing):
+        now = answer.selected(model)
+    else:
+        assert seen is not None
+        now = seen
+    if answer.gated and not let_in:
         hub.check_let_in(now)
-    return Watched(now, seen is None or seen.commit != now.commit, changes(seen, now), gated)
+    return Watched(now, seen is None or seen.commit != now.commit, changes(seen, now), answer.gated)
 
 
 def _sha256(file: RemoteFile | None) -> str | None:

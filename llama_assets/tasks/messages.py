@@ -154,12 +154,21 @@ class ModelFiles(Message):
     context_length: int | None = None
 
 
+class FoundVersion(Message):
+    """What some followed files are on the Hub: the commit, their fingerprint, and their bytes in all."""
+
+    revision: str
+    fingerprint: str
+    bytes: int
+
+
 class Downloaded(Answer):
     """The files now current. `update_error` says why they are not those of the followed revision, if they are not.
 
     `candidate` are the files of the followed revision while they are not current; `revision` is theirs then, and
     `held_back` says why, unless it is that they wait for their verdict. `tried` are the files that the catalog's
-    candidate names, `tried_error` why they are not to be had or not to be tried.
+    candidate names, `tried_error` why they are not to be had or not to be tried; `tried_failed`: not to be had.
+    `tried_version` is what the Hub has of them.
     """
 
     current: ModelFiles
@@ -172,6 +181,8 @@ class Downloaded(Answer):
     held_back: str = ""
     tried: ModelFiles | None = None
     tried_error: str | None = None
+    tried_failed: bool = False
+    tried_version: FoundVersion | None = None
 
     @property
     def followed(self) -> ModelFiles:

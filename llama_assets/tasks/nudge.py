@@ -20,6 +20,7 @@ from llama_assets import catalog as catalogs
 from llama_assets.catalog import Catalog
 from llama_assets.hub.webhook import SECRET_HEADER, is_ours, model_repo
 from llama_assets.settings import Settings
+from llama_assets.tasks.trying import followed
 
 MOST_BYTES = 1 << 20
 REST_S = 30.0  # a look is a run: a push of many commits is one
@@ -52,7 +53,7 @@ class Nudges:
 
 
 class Door(ThreadingHTTPServer):
-    """Listens for webhooks; `nudged` gets the ids of the catalog's models that follow the repo."""
+    """Listens for webhooks; `nudged` gets the ids of the models and candidates that follow the repo."""
 
     daemon_threads = True
 
@@ -70,7 +71,7 @@ class Door(ThreadingHTTPServer):
             repo = model_repo(body)
         except ValueError:
             return 400
-        models = [model.id for model in self.catalog.models if repo and model.repo.lower() == repo.lower()]
+        models = [model.id for model in followed(self.catalog.models) if repo and model.repo.lower() == repo.lower()]
         if models:
             self.nudged(models)
         return 202 if models else 204
@@ -98,7 +99,7 @@ def launch(webserver: str, models: Sequence[str]) -> str:
     """Execute `followed` of these models by Dagster's GraphQL; a sentence with the run's id, or why there is none."""
     import httpx
 
-    checks = [{"assetKey": {"path": ["huggingface", model]}, "name": "followed"} for model in models]
+    checks = [{"assetKey": {"path": ["huggingface", *model.split("@")]}, "name": "followed"} for model in models]
     params = {
         "selector": {
             "repositoryLocationName": "llama_assets",

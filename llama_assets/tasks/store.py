@@ -16,12 +16,14 @@ from llama_assets.tasks.messages import (
     Downloaded,
     FileFacts,
     FileFault,
+    FoundVersion,
     Inspect,
     Inspected,
     ModelFiles,
 )
 
 if TYPE_CHECKING:
+    from llama_assets.hub import Revision
     from llama_assets.tasks.download import Downloaded as Done
     from llama_assets.tasks.work import Work
 
@@ -43,9 +45,15 @@ def download_task(work: Work) -> Downloaded:
         update={
             "tried": _files(tried.published) if tried.published else None,
             "tried_error": tried.why or None,
+            "tried_failed": tried.failed,
+            "tried_version": _version(tried.revision) if tried.revision else None,
             "fetched_bytes": found.fetched_bytes + tried.fetched_bytes,
         }
     )
+
+
+def _version(revision: Revision) -> FoundVersion:
+    return FoundVersion(revision=revision.commit, fingerprint=revision.fingerprint, bytes=revision.bytes)
 
 
 def _own_files(work: Work, store: Store, request: Download) -> Downloaded:

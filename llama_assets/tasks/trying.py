@@ -1,4 +1,4 @@
-"""Files that the catalog's `candidate` names: brought beside a model's own, and noted in the store's list `tried`.
+"""Files that the catalog's `candidate` names: followed and brought beside a model's own, noted in the store as tried.
 
 They are another fingerprint of the same model, never promoted by a download. The note is what keeps the two apart: what
 is in it is no news of the followed revision, what the catalog names now is kept by gc, and while one of them is current
@@ -7,22 +7,40 @@ the model's own files are not promoted over it. Not here: bringing bytes (`downl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from llama_assets.bench.rows import candidate_arm
 from llama_assets.catalog import Model
-from llama_assets.hub import Hub, HubError
+from llama_assets.hub import Hub, HubError, Revision
 from llama_assets.store import Published, Store, StoreError, short
+from llama_assets.tasks.candidates import TRIED, as_candidate
 from llama_assets.tasks.download import DownloadFailed, download, tried_words
 
 
 @dataclass(frozen=True)
 class Brought:
-    """What became of a candidate's files. `published` is None where they are not here; `why` is the reason, if any."""
+    """What became of a candidate's files. `published` is None where they are not here; `why` is the reason, if any.
+
+    `failed`: they should be here, and are not. `revision` is what was found on the Hub.
+    """
 
     published: Published | None = None
     why: str = ""
     fetched_bytes: int = 0
+    failed: bool = False
+    revision: Revision | None = None
+
+
+def followed(models: Iterable[Model]) -> list[Model]:
+    """Whose files on the Hub are looked at: each model's, and the candidate's beside it where it names other ones."""
+    beside = (
+        (model, as_candidate(model, candidate_arm(model.id, TRIED)))
+        if model.candidate and model.candidate.files
+        else (model,)
+        for model in models
+    )
+    return [one for several in beside for one in several]
 
 
 def bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[[str], None]) -> Brought:
@@ -39,7 +57,7 @@ def bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[[
     except (HubError, StoreError, DownloadFailed) as error:
         why = error.why if isinstance(error, DownloadFailed) else str(error)
         say(f"{model.id}: its candidate's files cannot be had; the model's own do not depend on them: {why}")
-        return Brought(why=why)
+        return Brought(why=why, failed=True)
 
 
 def _bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[[str], None]) -> Brought:
@@ -48,12 +66,14 @@ def _bring(hub: Hub, store: Store, model: Model, own: str | None, say: Callable[
     name, refused = revision.fingerprint, store.refused(model.id)
     _note(store, model.id, own, name, f"{tried_words(model)}@{revision.commit}")
     if name == own:
-        return Brought(why="its candidate's files are the model's own, byte for byte: take `candidate` out")
+        why = "its candidate's files are the model's own, byte for byte: take `candidate` out"
+        return Brought(why=why, revision=revision)
     if name in refused and name not in store.sets(model.id):
         say(f"{model.id}: its candidate {short(name)} is not fetched, it is refused: {refused[name]}")
-        return Brought(why=f"{short(name)} is refused: {refused[name]}")
+        return Brought(why=f"{short(name)} is refused: {refused[name]}", revision=revision)
     done = download(hub, store, asked, promotion="on_verdict", commit=revision.commit, say=say)
-    return Brought(done.published, f"refused: {refused[name]}" if name in refused else "", done.bytes_fetched)
+    why = f"refused: {refused[name]}" if name in refused else ""
+    return Brought(done.published, why, done.bytes_fetched, revision=revision)
 
 
 def _note(store: Store, model: str, own: str | None, name: str | None, what: str) -> None:

@@ -17,11 +17,12 @@ import yaml
 from llama_assets import catalog as catalogs
 from llama_assets.assets.benchmark import AUTOMATIC_TAG, benchmark_assets, key
 from llama_assets.assets.gguf import gguf_assets
+from llama_assets.assets.huggingface import huggingface_assets
 from llama_assets.assets.serving import llama_swap_asset
 from llama_assets.launch import Task
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
-from llama_assets.tasks.messages import Benchmarked, Candidate, Downloaded, Inspected, Settled
+from llama_assets.tasks.messages import Benchmarked, Candidate, Downloaded, FoundVersion, Inspected, Settled
 from tests.assets.test_graph import MODELS, Tasks, arm, checks, failures, files, materialized, verdict
 
 MODEL = "qwen3vl-4b"
@@ -131,6 +132,34 @@ def test_while_the_catalogs_candidate_is_current_the_check_says_what_to_write_an
     for prefix in ("gguf", "huggingface"):
         event = graph.instance.get_latest_materialization_event(dg.AssetKey([prefix, MODEL]))
         assert event.asset_materialization.tags["dagster/data_version"] == OLD
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_candidates_files_have_a_report_and_a_check_of_their_own_and_the_models_version_stays_its_own(
+    graph: Graph, failed: bool
+) -> None:
+    found = None if failed else FoundVersion(revision="d" * 40, fingerprint=NEW, bytes=120)
+    graph.tasks.replies["download"] = lambda _: Downloaded(
+        current=files(MODEL, OLD), repo="r/r", revision="c" * 40, seconds=1.0, fetched_bytes=0, tried_failed=failed,
+        tried=None if failed else files(MODEL, NEW), tried_error="the Hub is down" if failed else None,
+        tried_version=found,
+    )  # fmt: skip
+    tries = graph.catalog.model(MODEL).model_copy(update={"candidate": catalogs.Tried(quant="Q8_0")})
+    graph.catalog = graph.catalog.model_copy(update={"models": (tries,)})
+    result = graph.run(*gguf_assets(graph.catalog, graph.platform), *huggingface_assets(graph.catalog))
+    assert result.success and checks(result) == {
+        f"gguf/{MODEL}:updated": True,
+        f"gguf/{MODEL}:candidate_here": not failed,
+    }
+    said = {one.check_name: one for one in result.get_asset_check_evaluations()}["candidate_here"]
+    assert said.severity == dg.AssetCheckSeverity.WARN and ("the Hub is down" in str(said.description)) == failed
+    event = graph.instance.get_latest_materialization_event(dg.AssetKey(["huggingface", MODEL, "candidate"]))
+    assert (event is None) == failed
+    made = graph.instance.get_latest_materialization_event(dg.AssetKey(["gguf", MODEL])).asset_materialization
+    assert made.tags["dagster/data_version"] == OLD
+    assert made.tags[f"dagster/input_data_version/huggingface/{MODEL}"] == OLD
+    if not failed:
+        assert made.tags[f"dagster/input_data_version/huggingface/{MODEL}/candidate"] == NEW
 
 
 def test_a_download_that_waits_for_its_verdict_is_the_data_version_and_what_is_served_stays(graph: Graph) -> None:

@@ -198,6 +198,25 @@ def test_the_same_revision_is_reported_once(run):
     assert len(records) == 1
 
 
+def test_what_was_reported_while_a_download_ran_is_newer_than_what_it_brings_and_stays_news(run, tasks):
+    bring, asset = tasks.replies["download"], dg.AssetKey(["huggingface", "qwen3vl-8b"])
+    run("gguf/qwen3vl-8b")
+    newer = dg.AssetMaterialization(asset, tags={"dagster/data_version": "f" * 64})
+
+    def meanwhile(task):
+        run.instance.report_runless_asset_event(newer)
+        found = bring(task)
+        return found.model_copy(update={"current": files("qwen3vl-8b", "e" * 64)})
+
+    tasks.replies["download"] = meanwhile
+    run("gguf/qwen3vl-8b")
+    last = run.instance.get_latest_materialization_event(asset).asset_materialization
+    assert last.tags["dagster/data_version"] == "f" * 64
+    made = run.instance.get_latest_materialization_event(dg.AssetKey(["gguf", "qwen3vl-8b"])).asset_materialization
+    assert made.tags["dagster/data_version"] == "e" * 64
+    assert made.tags["dagster/input_data_version/huggingface/qwen3vl-8b"] != "f" * 64, "so it is asked for again"
+
+
 def test_a_failed_update_materializes_the_file_that_stays_and_only_its_check_is_red(run, tasks):
     tasks.replies["download"] = lambda task: Downloaded(
         current=files(task.request["model"]["id"]), repo="r/r", revision="old", seconds=0, fetched_bytes=0,

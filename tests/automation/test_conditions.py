@@ -258,6 +258,28 @@ def test_a_benchmark_that_was_cut_goes_on_on_the_next_two_days_and_is_then_left_
     assert world.tick(at=SUNDAY + timedelta(hours=2)) == benchmark(A, B), "weekly all the same"
 
 
+def test_other_bytes_of_a_candidates_files_are_fetched_once_and_by_the_hour_while_they_cannot_be_had(tmp_path):
+    world, failed, own = World(tmp_path), False, {f"gguf/{A}"}
+    fetch = world.tasks.replies["download"]
+    world.tasks.replies["download"] = lambda task: fetch(task).model_copy(update={"tried_failed": failed})
+    tries(world, "Q8_0")
+    world.tick()
+
+    def asked(after: timedelta = timedelta(hours=1)) -> bool:
+        """And run, if so; what lies downstream is left alone."""
+        due = own & world.tick(after)
+        assert not due or world.run(*due), "the model's own files do not depend on it"
+        return bool(due)
+
+    world.report("1", A, f"{A}@candidate")
+    assert [asked(), asked()] == [True, False], "with both that are news"
+    world.report("2", f"{A}@candidate")
+    failed = True
+    assert [asked(), asked(timedelta(minutes=1)), asked()] == [True, False, True], "not again in the same hour"
+    failed = False
+    assert [asked(), asked()] == [True, False]
+
+
 class Postponing:
     """Until a moment each benchmark answers as a task does that may not have the card before; then it measures."""
 

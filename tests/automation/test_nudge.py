@@ -54,6 +54,13 @@ def test_a_push_to_a_followed_repo_is_a_nudge_for_the_models_that_follow_it(list
     assert listening.post(webhook(REPO.lower(), scope="repo.content.deep")) == 202
 
 
+def test_a_push_to_the_repo_of_a_candidate_is_a_nudge_for_the_candidate(listening):
+    catalog = listening.door.catalog
+    tries = catalog.models[0].model_copy(update={"candidate": catalogs.Tried(repo="org/other-GGUF")})
+    listening.door.catalog = catalog.model_copy(update={"models": (tries, *catalog.models[1:])})
+    assert listening.post(webhook("org/other-GGUF")) == 202 and listening.nudged == [f"{tries.id}@candidate"]
+
+
 @pytest.mark.parametrize(
     ("body", "secret", "status"),
     [

@@ -24,7 +24,7 @@ from gguf import GGUFReader, GGUFWriter
 from llama_assets import catalog as catalogs
 from llama_assets.assets.huggingface import FOLLOWED, check_key, key
 from llama_assets.automation.revisions import LIMITS, RevisionLimits, huggingface_revisions
-from llama_assets.catalog import Catalog, Model
+from llama_assets.catalog import Catalog, Model, Tried
 from llama_assets.definitions import build_defs
 from llama_assets.demo.hub import LoopbackHub, Zeros
 from llama_assets.hub import Hub, HubLimits
@@ -102,7 +102,7 @@ class Ticks:
         self.cursor, self.skipped = said.cursor, said.skip_message
         self.checks = [e for e in said.asset_events if isinstance(e, dg.AssetCheckEvaluation)]
         return {
-            event.asset_key.path[1]: {name: value.value for name, value in event.metadata.items()}
+            "/".join(event.asset_key.path[1:]): {name: value.value for name, value in event.metadata.items()}
             for event in said.asset_events
             if isinstance(event, dg.AssetMaterialization)
         }
@@ -277,6 +277,76 @@ def test_what_a_download_has_reported_is_not_reported_again(ticks):
     tags = {"dagster/data_version": revision.fingerprint}
     ticks.instance.report_runless_asset_event(dg.AssetMaterialization(key("a"), tags=tags))
     assert ticks.tick() == {} and ticks.hub.count("cdn") == 0
+
+
+# -- files that a model's candidate names
+
+
+@pytest.fixture
+def tried(ticks) -> Ticks:
+    """Two models, one of which tries another quantization of its own repo; both were looked at."""
+    ticks.catalog = ticks.catalog.only(["a", "b"])
+    ticks.follow("a", candidate=Tried(quant="Q8_0"))
+    assert set(ticks.tick()) == {"a/candidate"} and ticks.hub.count("api", of="org/a") == 2
+    return ticks
+
+
+def version(ticks: Ticks, name: str) -> str:
+    return ticks.instance.get_latest_materialization_event(key(name)).asset_materialization.tags["dagster/data_version"]
+
+
+def test_a_candidates_files_are_followed_beside_the_models_own_by_the_same_requests_and_are_news_once(tried, site):
+    own, before = version(tried, "a"), version(tried, "a@candidate")
+    assert own != before and tried.check("a@candidate").passed
+    assert tried.tick() == {} and site.counts() == {"api": 2}, "one request a repo"
+    tried.push("a", readme=b"a typo less")
+    assert tried.tick() == {} and site.count(of="org/a") == 2
+    tried.push("a", other=b"GGUF other, mended")
+    found = tried.tick()
+    assert set(found) == {"a/candidate"} and OTHER in found["a/candidate"]["changed"]
+    assert site.count("api", of="org/a") == 2 and version(tried, "a") == own
+    assert version(tried, "a@candidate") == found["a/candidate"]["fingerprint"] != before
+    assert tried.tick() == {} and site.counts() == {"api": 2}
+    tried.push("a", weights=b"GGUF mended")
+    assert set(tried.tick()) == {"a"}
+    tried.follow("a", candidate=None)
+    tried.tick()
+    assert set(json.loads(tried.cursor)["models"]) == {"a", "b"}
+
+
+def test_trouble_with_a_candidates_own_repo_is_its_own_red_check_and_the_models_news_are_told(tried, site):
+    site.push("org/other-GGUF", {**tried.files, "README.md": "other"})
+    tried.follow("a", candidate=Tried(repo="org/other-GGUF"))
+    tried.tick()
+    assert site.count("api", of="org/other") == 1
+    assert version(tried, "a@candidate") == version(tried, "a")
+    site.delete("org/other-GGUF")
+    tried.push("a", weights=b"GGUF mended")
+    assert set(tried.tick()) == {"a"}
+    assert (site.count(of="org/other"), site.count("api", of="org/a")) == (1, 2), "its own one, and no more"
+    said = tried.check("a@candidate")
+    assert not said.passed and said.metadata["error"].value == "RepoNotFound" and "org/other-GGUF" in said.description
+    assert tried.check("a").passed and tried.red() == {}
+    tried.tick()
+    assert tried.checks == [] and "2 models looked at" in tried.skipped
+
+
+def test_a_candidate_that_names_what_is_not_there_hides_nothing_of_the_repo_it_shares(tried, site):
+    tried.follow("a", candidate=Tried(quant="Q9_0"))
+    tried.push("a", weights=b"GGUF mended")
+    assert set(tried.tick()) == {"a"} and site.count("api", of="org/a") == 2
+    assert tried.check("a").passed and "name one of these by `file`" in tried.check("a@candidate").description
+
+
+def test_whoever_executes_the_check_of_a_candidate_looks_at_it_alone(tried, site):
+    defs = build_defs(tried.catalog, tried.platform())
+    run = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={check_key("a@candidate")})
+    tried.push("a", other=b"GGUF other, mended", weights=b"GGUF mended")
+    site.forget_requests()
+    before = version(tried, "a"), version(tried, "a@candidate")
+    run.execute_in_process(instance=tried.instance)
+    assert site.count("api", of="org/b") == 0
+    assert version(tried, "a") == before[0] and version(tried, "a@candidate") != before[1]
 
 
 # -- trouble

@@ -28,7 +28,11 @@ NAMES = [f"m{n}" for n in range(8)]
 
 
 @dg.multi_asset_check(
-    specs=[dg.AssetCheckSpec(name, asset=["gguf", m]) for m in NAMES for name in ("sha256", "mood")], can_subset=True
+    specs=[
+        *(dg.AssetCheckSpec(name, asset=["gguf", m]) for m in NAMES for name in ("sha256", "mood")),
+        dg.AssetCheckSpec("followed", asset=["huggingface", "m0", "candidate"]),
+    ],
+    can_subset=True,
 )
 def checked():
     yield from ()
@@ -67,9 +71,9 @@ class Ticks:
         assert not said.asset_events and not said.run_requests
         self.cursor, self.skipped = said.cursor, said.skip_message
 
-    def result(self, passed: bool, model="m0", check="sha256", severity=ERROR, says="bytes differ") -> None:
+    def result(self, passed: bool, model="m0", check="sha256", severity=ERROR, says="bytes differ", stage="gguf"):
         evaluation = dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(["gguf", model]),
+            asset_key=dg.AssetKey([stage, *model.split("/")]),
             check_name=check,
             passed=passed,
             severity=severity,
@@ -111,6 +115,14 @@ def test_a_warning_is_never_told_and_an_error_that_becomes_one_is_told_to_be_one
     ticks.result(False, severity=WARN)
     ticks.tick()
     assert "is no longer an error, and still a warning" in receiver.texts[1] and "Next" not in receiver.texts[1]
+
+
+def test_what_a_person_is_to_correct_is_named_as_the_catalog_has_it(receiver):
+    ticks = Ticks(tell_of_red_checks, receiver)
+    ticks.result(False, stage="huggingface", model="m0/candidate", check="followed")
+    ticks.tick()
+    assert "huggingface/m0/candidate: followed" in receiver.texts[0]
+    assert "correct `m0.candidate` in the catalog" in receiver.texts[0]
 
 
 def test_a_check_of_no_command_of_its_own_names_where_to_look(receiver):

@@ -351,6 +351,17 @@ def test_many_are_watched_at_once_with_one_request_for_each_followed_revision(
     assert site.count(of=QWEN) == 1 and site.count(of=MINICPM) == 2 and site.count(of="org/gone") == 1
 
 
+def test_models_of_one_repo_share_what_a_new_commit_holds(site: LoopbackHub, hub: Hub, qwen: Model) -> None:
+    twin = qwen.model_copy(update={"id": "twin", "quant": "Q8_0"})
+    new = qwen.model_copy(update={"id": "new", "quant": "Q9_0"})
+    seen = {model.id: hub.resolve(model) for model in (qwen, twin)}
+    site.push(QWEN, {"README.md": "moved"})
+    site.forget_requests()
+    watched = watch_all(hub, [qwen, twin, new], seen)
+    assert site.count() == 2 and isinstance(watched.pop("new"), FileNotFound)
+    assert [w.moved for w in watched.values() if not isinstance(w, HubError)] == [True, True]
+
+
 def test_once_the_hub_limits_requests_the_others_are_not_asked(site: LoopbackHub, qwen: Model, minicpm: Model) -> None:
     hub = Hub(site.url, limits=HubLimits(attempts=1, at_once=1))
     site.fail(429, times=None, retry_after_s=33)

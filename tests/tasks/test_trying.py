@@ -74,6 +74,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 def test_the_candidates_files_come_beside_the_models_own_and_are_not_current(desk: Desk) -> None:
     found = desk.download()
     assert found.tried is not None and found.tried_error is None and found.candidate is None
+    assert found.tried_version is not None and found.tried_version.fingerprint == found.tried.fingerprint
     assert desk.current() == found.current.fingerprint == found.followed.fingerprint != found.tried.fingerprint
     assert {name: "tried" in why for name, why in desk.store.standing("m").items()} == {
         found.current.fingerprint: False,
@@ -88,6 +89,7 @@ def test_a_candidate_that_is_not_to_be_had_does_not_fail_the_models_own_files(de
     found = desk.download(OWN.model_copy(update={"candidate": Tried(quant="Q9_0")}))
     assert found.update_error is None and found.tried is None
     assert found.tried_error is not None and "no model file of quantization Q9_0" in found.tried_error
+    assert found.tried_failed and found.tried_version is None
     found = desk.download(OWN.model_copy(update={"candidate": Tried(repo="org/gone", quant="Q8_0")}))
     assert found.update_error is None and found.tried_error is not None and "org/gone" in found.tried_error
 
@@ -135,6 +137,7 @@ def test_a_refused_candidate_is_freed_by_gc_and_never_fetched_again(desk: Desk) 
     assert not path.exists() and not blob.exists() and desk.store.missing(desk.store.current("m")) == ()
     again = desk.download()
     assert again.fetched_bytes == 0 and again.tried is None and "worse than current" in str(again.tried_error)
+    assert not again.tried_failed, "there is nothing to ask for again"
     assert desk.store.sets("m") == [found.current.fingerprint]
 
 
