@@ -1,7 +1,8 @@
 """Numbers as text, one way for every output.
 
-Percent whole from 10 on, else one decimal, and never rounded to a false 0; seconds two decimals below 10, one below
-100, three below 0.1; a real minus sign (the terminal turns it into ASCII). Not here: sentences.
+Percent whole from 10 on, else one decimal; seconds two decimals below 10, one below 100, three below 0.1. Nothing is
+rounded to a false 0, nor a share to a false 100. A real minus sign (the terminal turns it into ASCII). Not here:
+sentences.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ MINUS = "\N{MINUS SIGN}"
 def seconds(x: float) -> str:
     """`0.067`, `5.98`, `31.4`, `1,204`; the unit is the reader's."""
     if x < 0.0995:
-        return f"{x:.3f}"
+        return f"{_seen(x, 0.001):.3f}"
     return f"{x:.2f}" if x < 9.995 else f"{x:.1f}" if x < 99.95 else f"{x:,.0f}"
 
 
 def speed(x: float) -> str:
     """Tokens a second: `33.6`, `1,913`."""
-    return f"{x:.1f}" if x < 99.95 else f"{x:,.0f}"
+    return f"{_seen(x, 0.1):.1f}" if x < 99.95 else f"{x:,.0f}"
 
 
 def clock(x: float) -> str:
     """`45 s`, `31 min 41 s`, `2 h 05 min`."""
     whole = round(x)
     if whole < 60:
-        return f"{x:.1f} s" if x < 9.95 else f"{whole} s"
+        return f"{_seen(x, 0.1):.1f} s" if x < 9.95 else f"{whole} s"
     return (
         f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     )
@@ -36,9 +37,9 @@ def percent(share: float) -> str:
     x = abs(100 * share)
     if x == 0:
         return "0"
-    if 99.95 <= x < 100:
-        return "99.9"
-    return f"{x:.0f}" if x >= 9.95 else f"{max(x, 0.1):.1f}"
+    if 99.5 <= x < 100:
+        return f"{min(x, 99.9):.1f}"
+    return f"{x:.0f}" if x >= 9.95 else f"{_seen(x, 0.1):.1f}"
 
 
 def rate(share: float) -> str:
@@ -76,15 +77,20 @@ def points(difference: float) -> str:
 
 
 def signed_points(difference: float) -> str:
-    """`−12.4`, `+0.7`."""
-    x = 100 * difference
-    return f"{'+' if x >= 0 else MINUS}{abs(x):.1f}"
+    """`−12.4`, `+0.7`, `0.0`."""
+    x = abs(100 * difference)
+    return f"{_side(difference)}{_seen(x if x >= 100 else min(x, 99.9), 0.1):.1f}"
 
 
 def signed(difference: float) -> str:
-    """A difference of AUC, or tau-b: `+0.13`, `−0.05`; never a signed 0."""
-    x = f"{abs(difference):.2f}"
-    return x if x == "0.00" else f"{'+' if difference > 0 else MINUS}{x}"
+    """A difference of AUC, or tau-b: `+0.13`, `−0.05`, `0.00`."""
+    x = abs(difference)
+    return f"{_side(difference)}{_seen(x if x >= 1 else min(x, 0.99), 0.01):.2f}"
+
+
+def plain(x: float, decimals: int = 2) -> str:
+    """A figure that may be negative: `0.13`, `−0.05`."""
+    return f"{x:.{decimals}f}".replace("-", MINUS)
 
 
 def level(share: float) -> str:
@@ -96,7 +102,7 @@ def probability(p: float) -> str:
     """`= 0.28`, `= 0.034`, `< 0.001`."""
     if p < 0.001:
         return "< 0.001"
-    return f"= {p:.2f}" if p >= 0.1 else f"= {p:.3f}"
+    return f"= {p if p == 1 else min(p, 0.99):.2f}" if p >= 0.1 else f"= {p:.3f}"
 
 
 def score(x: float) -> str:
@@ -117,3 +123,12 @@ def plural(n: int, one: str, many: str | None = None) -> str:
 def listed(names: list[str], joint: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {joint} {names[-1]}" if names else ""
+
+
+def _seen(x: float, least: float) -> float:
+    """What is not 0 is not printed as 0."""
+    return max(x, least) if x > 0 else x
+
+
+def _side(difference: float) -> str:
+    return "" if difference == 0 else "+" if difference > 0 else MINUS

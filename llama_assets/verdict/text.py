@@ -33,19 +33,22 @@ RATED = (
 TICKS = (0, -50, 50, -20, 20, 100, -10, 10, -30, -70, 30, -40, 200, -90, 400)  # percent; the first that fit are drawn
 
 
-def render_text(j: Judgement, width: int = 80) -> str:
-    """The verdict for a terminal: sentence, table, plot, warnings with what to do. ASCII, `width` columns."""
+def render_text(j: Judgement, width: int = 80, bold: bool = False) -> str:
+    """The verdict for a terminal: sentence, table, plot, warnings with what to do. ASCII, `width` columns.
+
+    `bold` is for a terminal that shows it: the same words, the headline and what stops a recommendation stand out.
+    """
     lease = lease_line(j)
     about = session_line(j) + (f"; {lease}" if lease else "")
     lines = [
-        f"VERDICT  session {j.session.id or '(no id)'}",
+        *_wrapped(f"session {j.session.id or '(no id)'}", width, "VERDICT  ", " " * 9),
         *_wrapped(about, width),
         "",
-        *_wrapped(headline(j), width),
+        *_strong(_wrapped(headline(j), width), bold),
     ]
     for sentence in follow_up(j):
         lines += _wrapped(sentence, width)
-    lines += ["", *_table(j), ""]
+    lines += ["", *_table(j, width), ""]
     for model, figures in j.models.items():
         if figures.failures:
             lines += _wrapped(
@@ -59,13 +62,14 @@ def render_text(j: Judgement, width: int = 80) -> str:
         what = f"seconds against {against_text(j)}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"
         lines += [*_wrapped(what, width), *plot, ""]
     if j.truth:
-        lines += [*map(_ascii, text_tables(j, NAME))]
+        lines += [_ascii(line)[:width] for line in text_tables(j, NAME)]
         for sentence in [RATED, *undecided(j)]:
             lines += _wrapped(sentence, width)
         lines.append("")
     for place, warned in enumerate(j.warnings, 1):
-        stop = "STOP" if warned.effect == "no_recommendation" else "warn"
-        lines.append(f"{stop} {warned.code}" + (f"  {warned.model}" if warned.model else ""))
+        stops = warned.effect == "no_recommendation"
+        about = f"{'STOP' if stops else 'warn'} {warned.code}  {warned.model or ''}"
+        lines += _strong(_wrapped(about, width, "", "     "), bold and stops)
         lines += _wrapped(warned.detail, width, "     ")
         lines += _wrapped(f"effect: {effect_text(warned)}", width, "     ")
         if place == len(j.warnings) or j.warnings[place].todo != warned.todo:  # said once for all arms it is about
@@ -84,18 +88,29 @@ def render_text(j: Judgement, width: int = 80) -> str:
 def _wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> list[str]:
     plain = _ascii(text)
     indent = first if rest is None else rest
-    return textwrap.wrap(
-        plain, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    return textwrap.wrap(plain, width, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _strong(lines: list[str], bold: bool) -> list[str]:
+    return [f"\x1b[1m{line}\x1b[0m" for line in lines] if bold else lines
 
 
 def _ascii(text: str) -> str:
-    """The same text in ASCII; a letter of a foreign name that has none becomes `?`."""
+    """The same text in ASCII, in one line and without a terminal's commands; what a foreign name holds else is `?`."""
     swapped = text.replace(MINUS, "-").replace("±", "+-").replace("×", "x").replace("…", "...")
-    return swapped.encode("ascii", "replace").decode()
+    shown = (letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in swapped)
+    return "".join(shown).encode("ascii", "replace").decode()
 
 
-def _table(j: Judgement) -> Iterator[str]:
+def _named(model: str, width: int) -> tuple[list[str], str]:
+    """A model's name in its column, or on lines of its own with an empty column."""
+    name = _ascii(model)
+    if len(name) < NAME:
+        return [], f"{name:<{NAME}}"
+    return [name[at : at + width] for at in range(0, len(name), width)], " " * NAME
+
+
+def _table(j: Judgement, width: int) -> Iterator[str]:
     yield " " * NAME + f"{'p50 s':>6}{'p95 s':>7}{'tok/s':>6}{'load s':>7}  {'valid, 95 %':<14}{'by lot':>9}  verdict"
     for model, figures in j.models.items():
         pair = j.pair(model, "seconds")
@@ -108,11 +123,9 @@ def _table(j: Judgement) -> Iterator[str]:
         run = "-" if valid.count is None else f"{share} {_share(valid.low)}-{_share(valid.high)}"
         lot = "-" if tie is None else "none" if tie.seats == tie.group else f"{tie.seats} of {tie.group}"
         cells += f"{run:<14}{lot:>9}  {word}"
-        name = _ascii(model)
-        if len(name) >= NAME:
-            yield name
-            name = ""
-        yield f"{name:<{NAME}}{cells}"
+        above, name = _named(model, width)
+        yield from above
+        yield name + cells
     yield "valid: answers, and their 95 % interval in percent; by lot: seats of the top 10"
     yield "drawn by lot, and the photos tied for them; verdict: on seconds"
 
@@ -122,7 +135,10 @@ def _cell(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.0f}"
+    """Whole percent, but never a false 0 or 100."""
+    if value is None:
+        return ""
+    return f"{100 * value:.0f}" if value in (0, 1) else f"{min(99, max(1, 100 * value)):.0f}"
 
 
 def forest(j: Judgement, width: int = 80) -> list[str]:
@@ -153,11 +169,8 @@ def forest(j: Judgement, width: int = 80) -> list[str]:
         cells[left : right + 1] = ["-"] * (right - left + 1)
         cells[left] = cells[right] = "|"
         cells[column(pair.estimate or 1)] = "o"
-        name = _ascii(pair.b).replace("`", "'")  # the plot stands in a fence of Markdown
-        if len(name) >= NAME:
-            lines.append(name)
-            name = ""
-        lines.append((f"{name:<{NAME}}" + "".join(cells)).rstrip())
+        above, name = _named(pair.b.replace("`", "'"), width)  # the plot stands in a fence of Markdown
+        lines += [*above, (name + "".join(cells)).rstrip()]
     return lines
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .formats import count, percent, plural, probability, rate, score, seconds
+from .formats import MINUS, count, percent, plain, plural, probability, rate, score, seconds
 from .judgement import Code, Effect, Quiet, Warned
 from .warnings import Finding
 
@@ -218,10 +218,10 @@ QUIET: Mapping[Code, Callable[[Finding, Values], str]] = {
     "wrong_typed_field": lambda _, __: "no answer holds a field of another type",
     "ties_at_top": lambda x, f: f"largest group at the cut: {f['group']} photos for {f['seats']} seats ({x.model})",
     "drift": lambda x, f: (
-        f"largest shift over an arm {'+' if f['shift'] >= 0 else '-'}{percent(f['shift'])} % ({x.model}, "
+        f"largest shift over an arm {'+' if f['shift'] >= 0 else MINUS}{percent(f['shift'])} % ({x.model}, "
         f"p {probability(f['p'])}); warns from 5 % and p < {f['p_limit']:.4f}"
     ),
-    "autocorrelation": lambda _, f: f"first autocorrelation {f['r']:.2f}; warns above {f['limit']:.2f}",
+    "autocorrelation": lambda _, f: f"first autocorrelation {plain(f['r'])}; warns above {plain(f['limit'])}",
     "cold_load_in_sample": _no_loads,
     "mixed_mmproj": lambda _, f: f"{f['here']} in every arm",
     "mixed_engine": lambda _, f: f"{f['here']} in every arm",
