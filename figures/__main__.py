@@ -9,7 +9,7 @@ import click
 
 from figures.measuring import How
 
-NAMES = ("download", "overhead", "definitions", "poll", "verdicts", "demo")
+NAMES = ("download", "overhead", "definitions", "poll", "verdicts", "stopping", "demo")
 ROUNDS, QUICK_ROUNDS = 5, 1
 
 
@@ -21,7 +21,7 @@ ROUNDS, QUICK_ROUNDS = 5, 1
 @click.option("--year", is_flag=True, help="Simulate a year of automation; a quarter of an hour.")
 def main(names: tuple[str, ...], quick: bool, rounds: int | None, clean_clone: bool, year: bool) -> None:
     """Measure ourselves beside the rivals; NAME is one of:
-    download overhead definitions poll verdicts demo (all if none)."""
+    download overhead definitions poll verdicts stopping demo (all if none)."""
     how = How(quick, rounds or (QUICK_ROUNDS if quick else ROUNDS), lambda text: click.echo(f"  {text}", err=True))
     long = [name for name, asked in (("clean_clone", clean_clone), ("year", year)) if asked]
     for name in (*(names or (() if long else NAMES)), *long):

@@ -50,15 +50,29 @@ def lines(how: How) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
 
-def log_ratios(seed: int, sessions: int, arms: int, drift: float, ratio: float = 1.0, rho: float = 0.6) -> np.ndarray:
-    """Log ratios [session, candidate, photo] against the first arm; the last candidate's true ratio is `ratio`."""
-    rng = np.random.default_rng(seed)
-    at, clock, size = np.empty((arms, PHOTOS), dtype=int), 0, PHOTOS // BLOCKS
-    for block in range(BLOCKS):
+def asked_at(arms: int, photos: int = PHOTOS, blocks: int = BLOCKS) -> np.ndarray:
+    """The place in the session [arm, photo] of each question, in mirrored blocks of equal size."""
+    at, clock, size = np.empty((arms, photos), dtype=int), 0, photos // blocks
+    for block in range(blocks):
         for arm in range(arms) if block % 2 == 0 else reversed(range(arms)):
             at[arm, size * block : size * (block + 1)] = np.arange(clock, clock + size)
             clock += size
-    noise = 0.1 * ar1(rng, (sessions, arms * PHOTOS), rho) + math.log1p(drift) * np.linspace(0, 1, arms * PHOTOS)
+    return at
+
+
+def log_ratios(
+    seed: int,
+    sessions: int,
+    arms: int,
+    drift: float,
+    ratio: float = 1.0,
+    rho: float = 0.6,
+    photos: int = PHOTOS,
+    blocks: int = BLOCKS,
+) -> np.ndarray:
+    """Log ratios [session, candidate, photo] against the first arm; the last candidate's true ratio is `ratio`."""
+    rng, at = np.random.default_rng(seed), asked_at(arms, photos, blocks)
+    noise = 0.1 * ar1(rng, (sessions, arms * photos), rho) + math.log1p(drift) * np.linspace(0, 1, arms * photos)
     d = noise[:, at[1:]] - noise[:, at[:1]]  # the photo effect is shared by the arms and leaves no trace in d
     d[:, -1] += math.log(ratio)
     return d

@@ -96,7 +96,7 @@ def seconds_pair(
         notes = (*notes, f"{percent(math.expm1(allowance))} % allowed for drift")
     note = "; ".join(notes) or None
     wide = statistics.typical_ratio(series.d, level, allowance, series.reordered, rules)
-    narrow = statistics.typical_ratio(series.d, 1 - 2 * rules.error, allowance, series.reordered, rules)
+    narrow = statistics.typical_ratio(series.d, 1 - 2 * rules.margin_error, allowance, series.reordered, rules)
     word = str(statistics.ratio_words(wide.estimate, wide.half_width, narrow.half_width, rules))
     if stopped or series.n < rules.fewest_photos:
         word = "inconclusive"
@@ -136,7 +136,7 @@ def valid_pair(evidence: Evidence, a: str, b: str, comparisons: int, rules: Rule
     alike, only_a = both.count((True, True)), both.count((True, False))
     only_b, neither = both.count((False, True)), both.count((False, False))
     wide = statistics.rate_difference(alike, only_a, only_b, neither, level)
-    narrow = statistics.rate_difference(alike, only_a, only_b, neither, 1 - 2 * rules.error)
+    narrow = statistics.rate_difference(alike, only_a, only_b, neither, 1 - 2 * rules.margin_error)
     word = statistics.rate_word(wide, narrow, rules) if len(both) >= rules.fewest_photos else "inconclusive"
     numbers = (wide.estimate, wide.low, wide.high, level, narrow.low, narrow.high)
     return Pair(a, b, "valid_answers", *numbers, len(both), word, None, None)

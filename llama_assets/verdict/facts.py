@@ -85,6 +85,12 @@ class Facts:
     unfinished: bool
     raw: Mapping[str, Any]
 
+    @property
+    def stopped_by_width(self) -> bool:
+        """The session ended before its plan because its intervals were narrow enough."""
+        stopped = self.raw.get("stopped")
+        return isinstance(stopped, Mapping) and stopped.get("by") == "narrow_enough"
+
 
 def read_facts(path: Path) -> Facts:
     """Read a session file.

@@ -121,6 +121,7 @@ def judge_rows(
     ratings: Mapping[str, Rating] | None = None,
 ) -> Judgement:
     """The same, of rows at hand. There must be at least one row."""
+    rules = rules.stopped() if facts and facts.stopped_by_width else rules
     evidence = gather(rows, facts, question)
     against = _incumbent(evidence, incumbent, catalog_incumbent)
     hidden = hidden_loads(evidence, thresholds)
