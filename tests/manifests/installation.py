@@ -72,6 +72,14 @@ def overlay(
     return folder
 
 
+def with_door(folder: Path) -> Path:
+    """The overlay with the opt-in door for the Hub's webhook, as manifests/nudge tells a person to add it."""
+    said = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    said["components"] = [os.path.relpath(MANIFESTS / "nudge", folder)]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(said))
+    return folder
+
+
 def renamed(objects: Iterable[Object], ours: str, tenants: str) -> list[Object]:
     """The same objects in other namespaces; what belongs to none gets a name that ends with `ours`."""
     moved: list[Object] = []

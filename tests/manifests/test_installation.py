@@ -6,6 +6,7 @@ import itertools
 import random
 
 import pytest
+import yaml
 
 from llama_assets.gpu.cluster_lease import ClusterLease
 from llama_assets.gpu.note import LABEL
@@ -15,11 +16,28 @@ from tests.cluster import until
 from tests.faults.run_pods import ENDED, GRACE_S, WAYS, WITHOUT_ENGINE, Site
 from tests.faults.seed import SEED
 from tests.manifests.conftest import TENANT
-from tests.manifests.installation import MANIFESTS, Installed, overlay, rendered
+from tests.manifests.installation import MANIFESTS, Installed, overlay, renamed, rendered, with_door
 
 TIMES = LeaseTimes(
     lifetime_s=5, beat_s=1, wait_s=30, look_again_s=0.2, heart_s=15, gone_s=60, ready_s=60, api_away_s=30
 )
+NUDGE = "llama-assets-nudge"
+SECRET = "of-this-webhook"
+PUSH = {
+    "event": {"action": "update", "scope": "repo.content"},
+    "repo": {"type": "model", "name": "Qwen/Qwen3-VL-8B-Instruct-GGUF"},
+}
+POST = f"""
+import json, urllib.error, urllib.request
+for secret in ("another", "{SECRET}"):
+    asked = urllib.request.Request("http://{NUDGE}:3080", json.dumps({PUSH!r}).encode(), {{"X-Webhook-Secret": secret}})
+    try:
+        print(urllib.request.urlopen(asked, timeout=30).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+NUDGED = """query { runsOrError(filter: {tags: [{key: "llama-assets/nudged-by", value: "webhook"}]}) { ... on Runs {
+  results { assetCheckSelection { name assetKey { path } } } } } }"""
 CELLS = list(itertools.product(WITHOUT_ENGINE, WAYS))
 SERVERS = {"dagster-webserver": 1, "dagster-daemon": 1, "dagster-postgresql": 1, "llama-assets-code": 1}
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
@@ -183,6 +201,27 @@ def test_the_reaper_beats_and_brings_a_dead_holders_tenant_back_by_its_own_accou
     kube.patch("Deployment", running.tenants, TENANT, note)  # as a holder leaves it that died; nobody has the Lease
     until("the tenant", lambda: kube.get("Deployment", running.tenants, TENANT)["spec"]["replicas"] == 1, 30)
     assert LABEL not in kube.get("Deployment", running.tenants, TENANT)["metadata"]["labels"]
+
+
+def test_the_door_for_webhooks_added_to_it_has_the_hub_looked_at(running, image, tmp_path):
+    """From another pod, through its Service, to Dagster's web server; a POST without the secret gets nowhere."""
+    kube, ours = running.cluster.kube, running.namespace
+    whole = rendered(with_door(overlay(tmp_path / "door", image, {}, tenants=running.tenants)))
+    door = [thing for thing in renamed(whole, ours, running.tenants) if thing["metadata"]["name"] == NUDGE]
+    secret = {"metadata": {"name": "llama-assets"}, "stringData": {"webhook-secret": SECRET}}
+    kube.create("Secret", ours, secret)
+    running.cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(door))
+
+    def up() -> bool:
+        return kube.get("Deployment", ours, NUDGE)["status"].get("readyReplicas") == 1
+
+    until("the door to be ready", up, 120)
+    answers = running.cluster.kubectl("exec", "-n", ours, "deployment/llama-assets-code", "--", "python", "-c", POST)
+    assert answers.split() == ["401", "202"]
+    look = until("the look", lambda: graphql(running, NUDGED, {})["runsOrError"]["results"], 60)
+    assert look == [
+        {"assetCheckSelection": [{"name": "followed", "assetKey": {"path": ["huggingface", "qwen3vl-8b"]}}]}
+    ]
 
 
 def test_the_reapers_figures_are_there_for_prometheus(running):

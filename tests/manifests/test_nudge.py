@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
 
-from tests.manifests.installation import MANIFESTS, Object, overlay, rendered
+from tests.manifests.installation import Object, overlay, rendered, with_door
 
 IMAGE = "ghcr.io/me/llama-assets:v7"
 
 
 def built(folder: Path, component: bool) -> list[Object]:
     made = overlay(folder, IMAGE, {})
-    if component:
-        said = yaml.safe_load((made / "kustomization.yaml").read_text())
-        said["components"] = [os.path.relpath(MANIFESTS / "nudge", made)]
-        (made / "kustomization.yaml").write_text(yaml.safe_dump(said))
-    return rendered(made)
+    return rendered(with_door(made) if component else made)
 
 
 def test_the_component_adds_the_door_and_changes_nothing_else(tmp_path: Path, golden) -> None:
