@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from llama_assets.cli.root import as_json, main, open_here, print_json, say
+from llama_assets.cli.root import as_json, main, open_here, print_json, print_lines, say
 from llama_assets.settings import Settings
 
 
@@ -59,9 +61,25 @@ def judge(
     )
     if as_json:
         print_json(found.to_json())
+    elif markdown:
+        click.echo(render_markdown(found), nl=False)
     else:
-        click.echo(render_markdown(found) if markdown else render_text(found))
+        click.echo(render_text(found, bold=sys.stdout.isatty()), nl=False)
+        print_lines(_onward(rows[0]))
     sys.exit(found.exit_status)
+
+
+def _onward(rows: Path) -> Iterator[str]:
+    """A session's report and the next command; nothing for rows measured elsewhere, which have neither."""
+    from llama_assets.bench.record import SESSION
+    from llama_assets.tasks.verdict import REPORT
+
+    page = rows / REPORT
+    if page.is_file():
+        yield f"report       {page}"
+        yield f"next         llama-assets report --open {shlex.quote(str(rows))}    the same with its evidence"
+    elif (rows / SESSION).is_file():
+        yield f"next         llama-assets report {shlex.quote(str(rows))}    writes a page with the evidence"
 
 
 @main.command()

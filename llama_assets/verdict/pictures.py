@@ -7,6 +7,7 @@ database. No photo, no name of one. Not here: the report's figures, which are SV
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from .charts import ARMS, look
 from .evidence import Arm
 from .formats import change
-from .judgement import Judgement
+from .judgement import Judgement, Pair
 from .sentences import against_text
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 COLOURS = ("#414c57", "#0b6db5", "#b65200", "#a3307c", "#2a7a43")
 MARKS = ("o", "^", "s", "D", "v")
 INK, DIM, RULE, BAND = "#1b2026", "#59626c", "#d9dee3", "#e6ebef"
-DPI, WIDTH_IN = 100, 8.6
+DPI, WIDTH_IN, HEIGHT_IN = 100, 8.6, 6.0
 
 
 def distribution_png(j: Judgement, model: str) -> bytes:
@@ -56,29 +57,20 @@ def distribution_png(j: Judgement, model: str) -> bytes:
 def verdict_png(j: Judgement) -> bytes:
     """The intervals on seconds against the incumbent, over every answer in the order of time."""
     pairs = [pair for pair in j.pairs if pair.metric == "seconds" and pair.low and pair.high and pair.estimate]
-    height = 0.9 + 0.45 * len(pairs)
-    figure, axes = _figure(1, 3.6 + height, rows=2, height_ratios=[height, 3.2])
-    top, below = axes
-    top.axvspan(math.log(1 / 1.05), math.log(1.05), color=BAND, linewidth=0)
-    top.axvline(0, color=INK, linewidth=1)
-    for place, pair in enumerate(pairs):
-        low, high, at = math.log(pair.low or 1), math.log(pair.high or 1), math.log(pair.estimate or 1)
-        index = look(list(j.models).index(pair.b))
-        top.plot([low, high], [place, place], color=COLOURS[index], linewidth=1.6)
-        top.plot([at], [place], MARKS[index], color=COLOURS[index], markersize=8)
-    top.set_yticks(range(len(pairs)), [f"{pair.b}: {pair.verdict}" for pair in pairs])
-    top.set_ylim(len(pairs) - 0.4, -0.6)
-    _percent_ticks(top, [x for pair in pairs for x in (pair.low or 1, pair.high or 1)])
-    top.set_title(f"seconds per photo against {against_text(j)}", **_TITLE)
+    if not pairs:
+        figure, strip = _figure(1, HEIGHT_IN)
+    else:
+        forest = 0.9 + 0.45 * len(pairs)
+        height = max(HEIGHT_IN, forest + 2.2)  # taller only from the seventh candidate on
+        figure, (top, strip) = _figure(1, height, rows=2, height_ratios=[forest, height - forest])
+        _forest(top, j, pairs)
     for place, model in enumerate(j.models):
-        arm, index = j.evidence.arms[model], look(place)
+        arm = j.evidence.arms[model]
         x, unit = _x(j, arm)
-        style: dict[str, Any] = {"color": COLOURS[index], "markersize": 3, "alpha": 0.85, "mew": 0, "label": model}
-        if place >= ARMS:  # its look is that of an arm before it
-            style |= {"fillstyle": "none", "mew": 0.8}
-        below.plot(x[arm.counted], arm.seconds[arm.counted], MARKS[index], **style)
-        below.set_xlabel(unit, color=DIM)
-    below.set_ylabel("seconds per answer", color=DIM)
+        style: dict[str, Any] = {"markersize": 3, "alpha": 0.85, "mew": 0, "label": model} | _looks(place)
+        strip.plot(x[arm.counted], arm.seconds[arm.counted], **style, linestyle="")
+        strip.set_xlabel(unit, color=DIM)
+    strip.set_ylabel("seconds per answer", color=DIM)
     legend: dict[str, Any] = {
         "loc": "lower left",
         "bbox_to_anchor": (0, 1),
@@ -86,8 +78,31 @@ def verdict_png(j: Judgement) -> bytes:
         "frameon": False,
         "fontsize": 9,
     }
-    below.legend(**legend, handletextpad=0.2, borderaxespad=0.2)
+    strip.legend(**legend, handletextpad=0.2, borderaxespad=0.2)
     return _png(figure)
+
+
+def _forest(axis: Axes, j: Judgement, pairs: Sequence[Pair]) -> None:
+    """Thin: the interval that better and worse are read from; thick: the 90 % one that equivalence is read from."""
+    axis.axvspan(math.log(1 / 1.05), math.log(1.05), color=BAND, linewidth=0)
+    axis.axvline(0, color=INK, linewidth=1)
+    for place, pair in enumerate(pairs):
+        style = _looks(list(j.models).index(pair.b))
+        for ends, width in (((pair.low, pair.high), 1.6), ((pair.low_90, pair.high_90), 4)):
+            drawn = [math.log(end) for end in ends if end]
+            axis.plot(drawn, [place] * len(drawn), color=style["color"], linewidth=width, solid_capstyle="butt")
+        axis.plot([math.log(pair.estimate or 1)], [place], **style, markersize=8)
+    axis.set_yticks(range(len(pairs)), [f"{pair.b}: {pair.verdict}" for pair in pairs])
+    axis.set_ylim(len(pairs) - 0.4, -0.6)
+    _percent_ticks(axis, [x for pair in pairs for x in (pair.low or 1, pair.high or 1)])
+    axis.set_title(f"seconds per photo against {against_text(j)}", **_TITLE)
+
+
+def _looks(place: int) -> dict[str, Any]:
+    """Colour and shape of an arm; hollow from the sixth on, whose look is that of an arm before it."""
+    index = look(place)
+    hollow = {"markerfacecolor": "white", "mew": 0.8} if place >= ARMS else {}
+    return {"color": COLOURS[index], "marker": MARKS[index]} | hollow
 
 
 _TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK}
@@ -121,11 +136,26 @@ def _percent_ticks(axis: Axes, ratios: list[float]) -> None:
 
 
 def _png(figure: Figure) -> bytes:
-    """Saved with 64 colours: a third of the bytes."""
+    """Saved with 64 colours: a third of the bytes. They are named, because a palette found by counting pixels would
+    give an arm with few marks the colour of another."""
     from PIL import Image
 
     drawn, held = BytesIO(), BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for colour in _palette() for part in colour])
     image = Image.open(drawn).convert("RGB")
-    image.quantize(64, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
+    image.quantize(palette=palette, dither=Image.Dither.NONE).save(held, "PNG", optimize=True)
     return held.getvalue()
+
+
+def _palette() -> list[tuple[int, ...]]:
+    """White, the grounds, and each colour with its steps towards white: the edges of marks and letters."""
+    shades = [(colour, step / 9) for colour in (*COLOURS, INK) for step in range(9)] + [
+        (DIM, step / 6) for step in range(6)
+    ]
+    made = [(255, 255, 255)] + [tuple(int(ground[at : at + 2], 16) for at in (1, 3, 5)) for ground in (RULE, BAND)]
+    for colour, white in shades:
+        parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+        made.append(tuple(round(part + (255 - part) * white) for part in parts))
+    return made

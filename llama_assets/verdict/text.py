@@ -62,7 +62,8 @@ def render_text(j: Judgement, width: int = 80, bold: bool = False) -> str:
         what = f"seconds against {against_text(j)}, {level(shared)} % interval; ':' is the 5 % margin of equivalence"
         lines += [*_wrapped(what, width), *plot, ""]
     if j.truth:
-        lines += [_ascii(line)[:width] for line in text_tables(j, NAME)]
+        for line in text_tables(j, NAME):
+            lines += _cut(_ascii(line), width)
         for sentence in [RATED, *undecided(j)]:
             lines += _wrapped(sentence, width)
         lines.append("")
@@ -107,7 +108,11 @@ def _named(model: str, width: int) -> tuple[list[str], str]:
     name = _ascii(model)
     if len(name) < NAME:
         return [], f"{name:<{NAME}}"
-    return [name[at : at + width] for at in range(0, len(name), width)], " " * NAME
+    return _cut(name, width), " " * NAME
+
+
+def _cut(line: str, width: int) -> list[str]:
+    return [line[at : at + width] for at in range(0, len(line), width)]
 
 
 def _table(j: Judgement, width: int) -> Iterator[str]:
@@ -275,8 +280,10 @@ ROWS: tuple[tuple[str, Callable[[ModelFigures], str]], ...] = (
 
 
 def _md(text: str) -> str:
-    """Foreign text inside Markdown: no table cell, tag or emphasis of its own."""
-    flat = " ".join(text.split())
+    """Foreign text inside Markdown: no table cell, tag, emphasis or link of its own."""
+    flat = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     for sign, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("*", "\\*"), ("[", "\\[")):
+        flat = flat.replace(sign, safe)
+    for sign, safe in (("://", ":&#47;&#47;"), ("www.", "www&#46;")):  # addresses in errors become no links
         flat = flat.replace(sign, safe)
     return flat

@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from llama_assets.verdict import distribution_png, metadata, verdict_png, worst_and_best
+from llama_assets.verdict import distribution_png, judge, metadata, verdict_png, worst_and_best
+from llama_assets.verdict.pictures import COLOURS
 
+from .sessions import Recipe, write
 from .states import ALL, Judged
 
 CONTRACT = {
@@ -57,8 +60,18 @@ def test_pictures_are_small_opaque_and_there_in_every_state(judged: Judged, stat
     for png in (verdict_png(j), *(distribution_png(j, model) for model in j.models)):
         assert len(png) < 60_000
         image = Image.open(BytesIO(png))
-        assert image.format == "PNG"
+        assert (image.format, image.mode) == ("PNG", "P") and "transparency" not in image.info
+        assert len(image.getcolors()) <= 64
         assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+    assert Image.open(BytesIO(verdict_png(j))).size == (860, 600)
+
+
+def test_every_arm_keeps_its_colour_however_few_its_marks_are(tmp_path: Path) -> None:
+    arms = ("incumbent", *"bcde")
+    j = judge(write(tmp_path, Recipe(models=arms, ratios=(1, 1, 0.9, 0.8, 1.2), photos=30)))
+    image = Image.open(BytesIO(verdict_png(j)))
+    there = {"#{:02x}{:02x}{:02x}".format(*colour) for _, colour in image.convert("RGB").getcolors()}
+    assert set(COLOURS) <= there
 
 
 def test_worst_and_best_name_photos_by_number_only(judged: Judged) -> None:
