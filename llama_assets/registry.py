@@ -6,31 +6,29 @@ Comes in: a reference as `docker pull` takes it. Goes out: a digest (`sha256:...
     |- NotAReference   no image can be named so
     |- NotThere        404: no such tag, or no such image
     |- Denied          401 or 403: private, or not there (registries do not tell which), or a login that is not enough
-    |- BadLogins       the file with logins is there, and is no Docker config
     |- NotARegistry    something answers there, but not as a registry does
     `- Trouble         the same question may be answered later (transient)
        |- Unreachable  no answer: refused, unknown host, time-out
        |- RateLimited  429; retry_after_s if the registry said so
        `- ServerError  5xx
 
-Only manifests are asked for, by HEAD, which Docker Hub does not count as a pull. First as anybody; a login of a Docker
-config file is used where a registry asks for one. Not here: what follows from an answer
+Only manifests are asked for, by HEAD, which Docker Hub does not count as a pull. First as anybody; a login is used
+where a registry asks for one. Not here: where logins are kept (`registry_login.py`), what follows from an answer
 (`automation/engine_image.py`). Source: OCI Distribution Specification 1.1; for tokens the CNCF distribution project's
-"Token Authentication Specification"; for the file Docker's `config.json`, which Kubernetes' pull secrets hold, too.
+"Token Authentication Specification", and for identity tokens its "Oauth2 Token Authentication".
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from typing import Protocol
 from urllib.request import parse_http_list, parse_keqv_list
 
 import httpx
@@ -49,6 +47,7 @@ TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 NAME = re.compile(rf"{PART}(?:/{PART})*")
 HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::\d+)?")
+CLIENT = "llama-assets"  # OAuth2 wants a name of whoever asks; nobody has to know it
 DOCKER_HUB = ("docker.io", "index.docker.io", "registry-1.docker.io")
 
 
@@ -93,6 +92,11 @@ class Reference:
         return cls(registry, name, tag or None if colon else None if at else "latest", digest or None)
 
     @property
+    def repository(self) -> str:
+        """Where all tags and digests of this name are."""
+        return f"{self.registry}/{self.name}"
+
+    @property
     def by_tag(self) -> Reference:
         """The same without the digest."""
         return Reference(self.registry, self.name, self.tag)
@@ -103,7 +107,7 @@ class Reference:
 
     def __str__(self) -> str:
         tag, digest = f":{self.tag}" if self.tag else "", f"@{self.digest}" if self.digest else ""
-        return f"{self.registry}/{self.name}{tag}{digest}"
+        return f"{self.repository}{tag}{digest}"
 
 
 class RegistryError(Exception):
@@ -158,20 +162,6 @@ class Denied(Answered):
         return (
             f"it is private or not there, and {none} for it: "
             "`docker login`, or name the Docker config file that has one in LLAMA_ASSETS_REGISTRY_CONFIG"
-        )
-
-
-class BadLogins(RegistryError):
-    """The file with logins cannot be read, or is none."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(path, why)
-        self.path, self.why = path, why
-
-    def __str__(self) -> str:
-        return (
-            f"{self.path} is no Docker config file ({self.why}); correct it, or name another one in "
-            "LLAMA_ASSETS_REGISTRY_CONFIG"
         )
 
 
@@ -240,52 +230,24 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Logins:
-    """The logins of a Docker config file, read when one is asked for; `path` None or not there: nobody's."""
+class Login:
+    """Who we are at a registry: `basic`, the value of an `Authorization`, or an `identity` token, which only gives
+    tokens. `source` says where it was found.
+    """  # fmt: skip
 
-    path: Path | None = None
-
-    def of(self, image: Reference) -> str | None:
-        """The value of a Basic `Authorization` for this image; None where there is none.
-
-        A name with a path (as Kubernetes allows) goes before one without, the longest first. Logins that Docker keeps
-        outside of the file (`credsStore`, `credHelpers`) are not asked for.
-
-        Raises:
-            BadLogins: the file is there, and is no such file.
-        """
-        found: dict[str, str] = {}
-        for name, entry in self._entries().items():
-            host, _, path = re.sub("^https?://", "", name).rstrip("/").partition("/")
-            path = "" if path in ("v1", "v2") else path
-            host = "docker.io" if host in DOCKER_HUB else host
-            ours = host == image.registry and f"{image.name}/".startswith(f"{path}/" if path else "")
-            if ours and (login := _login(entry)):
-                found[path] = login
-        return found[max(found, key=len)] if found else None
-
-    def _entries(self) -> Mapping[str, Mapping[str, str]]:
-        try:
-            text = self.path.read_text("utf-8") if self.path else "{}"
-        except FileNotFoundError:
-            return {}
-        except OSError as error:
-            assert self.path
-            raise BadLogins(self.path, error.strerror or str(error)) from None
-        try:
-            return {str(name): dict(entry) for name, entry in dict(json.loads(text).get("auths", {})).items()}
-        except (ValueError, TypeError, AttributeError):
-            assert self.path
-            raise BadLogins(self.path, "its `auths` are not read") from None
+    source: str
+    basic: str | None = field(default=None, repr=False)
+    identity: str | None = field(default=None, repr=False)
 
 
-def _login(entry: Mapping[str, str]) -> str | None:
-    if entry.get("auth"):
-        return f"Basic {entry['auth']}"
-    if entry.get("username") and entry.get("password"):
-        pair = f"{entry['username']}:{entry['password']}".encode()
-        return f"Basic {base64.b64encode(pair).decode()}"
-    return None
+class Keeper(Protocol):
+    """Whoever keeps logins."""
+
+    def of(self, image: Reference) -> Login | None:
+        """The login for this image. Raises RegistryError where one is kept that cannot be had."""
+
+    def where(self, image: Reference) -> str:
+        """Where one is looked for; empty where nowhere is."""
 
 
 class Registry:
@@ -296,12 +258,13 @@ class Registry:
     """
 
     def __init__(
-        self, limits: RegistryLimits | None = None, plain_http: str | None = None, logins: Logins | None = None
+        self, limits: RegistryLimits | None = None, plain_http: str | None = None, logins: Keeper | None = None
     ) -> None:
         self._limits = limits or RegistryLimits()
         self._plain_http = plain_http
-        self._logins = logins or Logins()
-        self._allowed: dict[str, str] = {}  # `Authorization` by image: a token is for one name only
+        self._logins = logins
+        self._known: dict[str, Login | RegistryError | None] = {}  # by repository: a helper takes its time
+        self._allowed: dict[str, str] = {}  # `Authorization` by repository: a token is for one only
         self._http = httpx.Client(timeout=self._limits.timeout_s, follow_redirects=True)
 
     def __enter__(self) -> Registry:
@@ -342,12 +305,12 @@ class Registry:
         address = f"{self._address(image.registry)}/v2/{image.name}/manifests/{which}"
         answer = self._asked(method, address, image, self._headers(image))
         if answer.status == 401:  # the first 401 says where tokens are given
-            self._allowed[str(image)] = self._authorization(image, answer)
+            self._allowed[image.repository] = self._authorization(image, answer)
             answer = self._asked(method, address, image, self._headers(image))
         return self._judged(image, image.registry, answer)
 
     def _headers(self, image: Reference) -> dict[str, str]:
-        allowed = self._allowed.get(str(image))
+        allowed = self._allowed.get(image.repository)
         return {"Accept": ACCEPT, **({"Authorization": allowed} if allowed else {})}
 
     def _address(self, registry: str) -> str:
@@ -358,8 +321,22 @@ class Registry:
     def _is_plain(self, registry: str) -> bool:
         return registry == self._plain_http or _on_this_machine(registry)
 
-    def _denied(self, image: Reference, host: str, said: str) -> Denied:
-        return Denied(str(image), host, said, str(self._logins.path or ""), self._logins.of(image) is not None)
+    def _login(self, image: Reference) -> Login | None:
+        """None also where it cannot be had: it is asked for of whoever wants a token, and most give one to anybody."""
+        if self._logins is not None and image.repository not in self._known:
+            try:
+                self._known[image.repository] = self._logins.of(image)
+            except RegistryError as error:
+                self._known[image.repository] = error
+        found = self._known.get(image.repository)
+        return found if isinstance(found, Login) else None
+
+    def _denied(self, image: Reference, host: str, said: str) -> RegistryError:
+        login, known = self._login(image), self._known.get(image.repository)
+        if isinstance(known, RegistryError):
+            return known
+        looked_for = self._logins.where(image) if self._logins else ""
+        return Denied(str(image), host, said, login.source if login else looked_for, login is not None)
 
     def _judged(self, image: Reference, host: str, answer: Answer) -> Answer:
         if answer.status in (401, 403):
@@ -370,13 +347,20 @@ class Registry:
             raise NotARegistry(str(image), host, f"{answer.said}{', a web page' if answer.is_a_page else ''}")
         return answer
 
-    def _asked(self, method: str, address: str, image: Reference, headers: Mapping[str, str]) -> Answer:
+    def _asked(
+        self,
+        method: str,
+        address: str,
+        image: Reference,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
         """One request, tried again while there is hope."""
         limits, host = self._limits, _host(address)
 
         def once() -> Answer:
             try:
-                answer = self._read(method, address, headers)
+                answer = self._read(method, address, headers, form)
             except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
                 said = f"does not answer: {str(error) or type(error).__name__}"
                 raise Unreachable(str(image), host, said) from error
@@ -399,8 +383,11 @@ class Registry:
             reraise=True,
         )(once)
 
-    def _read(self, method: str, address: str, headers: Mapping[str, str]) -> Answer:
-        with self._http.stream(method, address, headers=headers) as answer:
+    def _read(
+        self, method: str, address: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+    ) -> Answer:
+        redirects = form is None  # a form holds a secret, which a redirect would hand on
+        with self._http.stream(method, address, headers=headers, data=form, follow_redirects=redirects) as answer:
             body = bytearray()
             for chunk in answer.iter_bytes():
                 body += chunk
@@ -413,21 +400,32 @@ class Registry:
         scheme, _, rest = refusal.headers.get("WWW-Authenticate", "").partition(" ")
         asked = parse_keqv_list([part for part in parse_http_list(rest) if "=" in part])
         realm = asked.get("realm")
-        login = self._logins.of(image)
-        if scheme.lower() == "basic" and login:
-            return login
+        login = self._login(image)
+        if scheme.lower() == "basic" and login and login.basic:
+            return login.basic
         if scheme.lower() != "bearer" or not realm:
             raise self._denied(image, image.registry, f"wants {scheme} credentials" if scheme else refusal.said)
         query = {"service": asked.get("service", ""), "scope": asked.get("scope", f"repository:{image.name}:pull")}
         try:
-            address = str(httpx.URL(realm).copy_merge_params({key: value for key, value in query.items() if value}))
-            safe = httpx.URL(address).scheme == "https" or self._is_plain(image.registry)
-            headers = {"Authorization": login} if login and safe else {}
-            answer = self._judged(image, _host(address), self._asked("GET", address, image, headers))
-            given = json.loads(answer.body)
-            return f"Bearer {given.get('token') or given['access_token']}"
+            return f"Bearer {self._token(image, realm, {name: value for name, value in query.items() if value}, login)}"
         except (NotThere, httpx.InvalidURL, ValueError, KeyError, AttributeError):  # the image was not asked for yet
             raise NotARegistry(str(image), image.registry, f"names {realm}, which gives no token") from None
+
+    def _token(self, image: Reference, realm: str, query: Mapping[str, str], login: Login | None) -> str:
+        """Anybody's or the login's. An identity token is given for it as OAuth2's refresh token, in a form."""
+        if login and not (httpx.URL(realm).scheme == "https" or self._is_plain(image.registry)):
+            login = None
+        if login and login.identity:
+            grant = {"grant_type": "refresh_token", "refresh_token": login.identity, "client_id": CLIENT}
+            answer = self._asked("POST", realm, image, {}, {**query, **grant})
+            if answer.status == 400:  # it has expired or was taken back (RFC 6749, 5.2)
+                raise self._denied(image, _host(realm), answer.said)
+        else:
+            address = str(httpx.URL(realm).copy_merge_params(query))
+            headers = {"Authorization": login.basic} if login and login.basic else {}
+            answer = self._asked("GET", address, image, headers)
+        given = json.loads(self._judged(image, _host(realm), answer).body)
+        return str(given.get("token") or given["access_token"])
 
 
 def _on_this_machine(registry: str) -> bool:

@@ -53,7 +53,8 @@ def engine_checks(catalog: Catalog, platform: Platform) -> list[dg.AssetChecksDe
 def look_now(image: EngineImage, platform: Platform, limits: RegistryLimits | None = None) -> ImageLook:
     """Ask the image's registry. Raises nothing."""
     from llama_assets.engine.image import look_at_image
-    from llama_assets.registry import Logins, Registry
+    from llama_assets.registry import Registry
+    from llama_assets.registry_login import Logins
 
     settings = platform.settings
     usual = os.path.expanduser("~/.docker/config.json")  # noqa: PTH111 - raises nothing where a pod's user has no home

@@ -22,6 +22,7 @@ class LoopbackRegistry:
 
     tokens: bool = False
     private: str | None = None  # user:password; with `tokens` the token is given for it, else it is asked for itself
+    identity: str | None = None  # with `tokens`: a token is given for this one, too
     names_digest: bool = True
     manifests: dict[str, bytes] = field(default_factory=dict)
     heard: list[tuple[str, str]] = field(default_factory=list)
@@ -77,6 +78,20 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, body, digest if registry.names_digest else {}, INDEX)
 
     do_HEAD = do_GET  # noqa: N815 - http.server calls it so
+
+    def do_POST(self) -> None:
+        """A token for an identity token: OAuth2's grant `refresh_token`."""
+        registry = self.registry
+        registry.heard.append((self.command, self.path))
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        if registry.faults and registry.faults[0](self):
+            return None
+        form = {name: values[0] for name, values in parse_qs(body).items()}
+        wanted = {"grant_type": "refresh_token", "refresh_token": registry.identity, "service": "loopback, a registry"}
+        if not form.get("client_id") or {name: form.get(name) for name in wanted} != wanted:
+            return self.answer(400, json.dumps({"error": "invalid_grant"}).encode())
+        registry.scopes.append(form["scope"])
+        return self.answer(200, json.dumps({"access_token": "anybodys", "expires_in": 300}).encode())
 
     def error(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         self.answer(status, json.dumps({"errors": [{"code": "ERROR", "message": message}]}).encode(), headers)

@@ -8,9 +8,7 @@ import json
 import pytest
 
 from llama_assets.registry import (
-    BadLogins,
     Denied,
-    Logins,
     NotAReference,
     NotARegistry,
     NotThere,
@@ -21,6 +19,7 @@ from llama_assets.registry import (
     ServerError,
     Unreachable,
 )
+from llama_assets.registry_login import BadLogins, Logins
 from tests.registry.loopback import LoopbackRegistry, always, once
 
 LIMITS = RegistryLimits(timeout_s=5, first_wait_s=0.01, longest_wait_s=1)
@@ -141,9 +140,9 @@ def test_a_file_that_is_no_docker_config_is_named(site, tmp_path):
 def test_a_login_is_for_its_own_registry_and_docker_hubs_goes_by_its_old_name(tmp_path):
     logins = Logins(tmp_path / "config.json")
     entries = {"https://index.docker.io/v1/": coded("me:hub"), "ghcr.io": coded("me:gh"), "quay.io": {}}
-    logins.path.write_text(json.dumps({"auths": entries, "credsStore": "desktop"}))
+    logins.path.write_text(json.dumps({"auths": entries}))
     of = {name: logins.of(Reference.parse(name)) for name in ("alpine", "ghcr.io/a/b", "quay.io/a/b", "ghcr.io.evil/a")}
-    assert {name: found and base64.b64decode(found.split()[1]).decode() for name, found in of.items()} == {
+    assert {name: found and base64.b64decode(found.basic.split()[1]).decode() for name, found in of.items()} == {
         "alpine": "me:hub", "ghcr.io/a/b": "me:gh", "quay.io/a/b": None, "ghcr.io.evil/a": None,
     }  # fmt: skip
 
