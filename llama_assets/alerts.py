@@ -21,9 +21,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
+from llama_assets.patience import patiently
+
 if TYPE_CHECKING:
     import httpx
-    import tenacity
 
 Format = Literal["slack", "ntfy"]
 NOT_FOR_LATER = (400, 413, 422)  # about the message; what else is refused is about the address or the moment
@@ -45,9 +46,10 @@ class AlertLimits:
 
 
 class AlertError(Exception):
-    """A message was not taken; `host` is the receiver, `said` its answer."""
+    """A message was not taken; `host` is the receiver, `said` its answer; `transient`: worth asking again at once."""
 
     exit_status = 1
+    transient = False
     way_out = ""
 
     def __init__(self, host: str, said: str, retry_after_s: float | None = None) -> None:
@@ -119,23 +121,7 @@ class Receiver:
             NotAccepted: never to be sent again.
             NotDelivered: to be sent again, later.
         """
-        import tenacity
-
-        limits = self.limits
-
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            told = error.retry_after_s if isinstance(error, NotDelivered) else None
-            return limits.first_wait_s * 2 ** (state.attempt_number - 1) if told is None else told
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, Busy) and (error.retry_after_s or 0) <= limits.longest_wait_s
-            ),
-            stop=tenacity.stop_after_attempt(limits.attempts),
-            wait=wait,
-            reraise=True,
-        )(self._once, message)
+        return patiently(lambda: self._once(message), self.limits, AlertError)
 
     def _once(self, message: Message) -> str:
         import httpx
@@ -160,6 +146,8 @@ class Receiver:
 
 class Busy(NotDelivered):
     """No answer, or one that asks for patience: the only one worth another attempt at once."""
+
+    transient = True
 
 
 @dataclass(frozen=True)

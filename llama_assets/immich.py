@@ -31,7 +31,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Literal, TypeVar
 
 import httpx
-import tenacity
+
+from llama_assets.patience import patiently
 
 OLDEST = (1, 137, 0)  # github.com/immich-app/immich/pull/20250: from here on a key may be allowed pictures alone
 QUEUES_SINCE = (2, 4, 0)  # `/queues` took over from `/jobs`, which still is the only way to start what is missing
@@ -387,19 +388,7 @@ class Immich:
         return self._patiently(once)
 
     def _patiently(self, once: Callable[[], T]) -> T:
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            told = error.retry_after_s if isinstance(error, Trouble) else None
-            return self.limits.first_wait_s * 2.0 ** (state.attempt_number - 1) if told is None else told
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, Trouble) and (error.retry_after_s or 0) <= self.limits.longest_wait_s
-            ),
-            stop=tenacity.stop_after_attempt(self.limits.attempts),
-            wait=wait,
-            reraise=True,
-        )(once)
+        return patiently(once, self.limits, ImmichError)
 
     def _blocks(self, method: str, path: str, permission: str, most: int, **request: Any) -> Iterator[bytes]:
         """The body of one good answer. Raises children of Answered."""

@@ -1,16 +1,7 @@
 """What a container registry says about an image: which digest a tag has now, whether a digest is still there.
 
-Comes in: a reference as `docker pull` takes it. Goes out: a digest (`sha256:...`), yes or no, and nothing but these:
-
-    RegistryError
-    |- NotAReference   no image can be named so
-    |- NotThere        404: no such tag, or no such image
-    |- Denied          401 or 403: private, or not there (registries do not tell which), or a login that is not enough
-    |- NotARegistry    something answers there, but not as a registry does
-    `- Trouble         the same question may be answered later (transient)
-       |- Unreachable  no answer: refused, unknown host, time-out
-       |- RateLimited  429; retry_after_s if the registry said so
-       `- ServerError  5xx
+Comes in: a reference as `docker pull` takes it. Goes out: a digest (`sha256:...`), yes or no, or a child of
+`registry_answers.RegistryError`.
 
 Only manifests are asked for, by HEAD, which Docker Hub does not count as a pull. First as anybody; a login is used
 where a registry asks for one. Not here: where logins are kept (`registry_login.py`), what follows from an answer
@@ -26,13 +17,40 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.request import parse_http_list, parse_keqv_list
 
 import httpx
-import tenacity
+
+from llama_assets.patience import patiently
+from llama_assets.registry_answers import (
+    Answer,
+    Denied,
+    NotAReference,
+    NotARegistry,
+    NotThere,
+    RateLimited,
+    RegistryError,
+    ServerError,
+    Unreachable,
+)
+
+__all__ = [
+    "Denied",
+    "Keeper",
+    "Login",
+    "NotAReference",
+    "NotARegistry",
+    "NotThere",
+    "RateLimited",
+    "Reference",
+    "Registry",
+    "RegistryError",
+    "RegistryLimits",
+    "ServerError",
+    "Unreachable",
+    "is_docker_hub",
+]
 
 ACCEPT = ", ".join(
     (
@@ -83,7 +101,7 @@ class Reference:
         named = bool(slash) and ("." in head or ":" in head or head == "localhost")
         registry, path = (head, rest) if named else ("docker.io", before)
         name, colon, tag = path.partition(":")
-        if registry in DOCKER_HUB:
+        if is_docker_hub(registry):
             registry, name = "docker.io", name if "/" in name else f"library/{name}"
         whole = HOST.fullmatch(registry) and NAME.fullmatch(name)
         good = whole and (not colon or TAG.fullmatch(tag)) and (not at or DIGEST.fullmatch(digest))
@@ -108,125 +126,6 @@ class Reference:
     def __str__(self) -> str:
         tag, digest = f":{self.tag}" if self.tag else "", f"@{self.digest}" if self.digest else ""
         return f"{self.repository}{tag}{digest}"
-
-
-class RegistryError(Exception):
-    """The root. `transient`: may be answered later; `retry_after_s`: how much later, if the registry said."""
-
-    exit_status = 1
-    transient = False
-    retry_after_s: float | None = None
-
-
-class NotAReference(RegistryError):
-    """The text names no image."""
-
-    exit_status = 2
-
-    def __str__(self) -> str:
-        return f"{self.args[0]!r} names no image; write [registry/]name[:tag][@sha256:...], the name in lower case"
-
-
-class Answered(RegistryError):
-    """What `registry` `said` when it was asked for `image`."""
-
-    way_out = ""
-
-    def __init__(self, image: str, registry: str, said: str, retry_after_s: float | None = None) -> None:
-        super().__init__(image, registry, said, retry_after_s)
-        self.image, self.registry, self.said, self.retry_after_s = image, registry, said, retry_after_s
-
-    def __str__(self) -> str:
-        return f"{self.image}: {self.registry} {self.said}; {self.way_out}"
-
-
-class NotThere(Answered):
-    """No such image, or no such tag or digest of it."""
-
-    way_out = "correct engine.image of the catalog, or LLAMA_ASSETS_ENGINE_IMAGE"
-
-
-class Denied(Answered):
-    """Anybody's token is not enough, nor the login's, if there was one. `logins` is where it was looked for."""
-
-    def __init__(self, image: str, registry: str, said: str, logins: str = "", logged_in: bool = False) -> None:
-        super().__init__(image, registry, said)
-        self.logins, self.logged_in = logins, logged_in
-
-    @property
-    def way_out(self) -> str:  # type: ignore[override]
-        """Whose login was tried, or where one belongs."""
-        if self.logged_in:
-            return f"the login of {self.logins} is not enough: is it still good, and may it pull?"
-        none = f"{self.logins} has no login" if self.logins else "there is no login"
-        return (
-            f"it is private or not there, and {none} for it: "
-            "`docker login`, or name the Docker config file that has one in LLAMA_ASSETS_REGISTRY_CONFIG"
-        )
-
-
-class NotARegistry(Answered):
-    """An answer that no registry gives."""
-
-    way_out = "is the host right? A registry that speaks plain HTTP is named in LLAMA_ASSETS_PLAIN_HTTP_REGISTRY"
-
-
-class Trouble(Answered):
-    """No answer of use; may be over in a moment."""
-
-    transient = True
-
-    @property
-    def way_out(self) -> str:  # type: ignore[override]
-        """When to ask again."""
-        return "ask again later" if self.retry_after_s is None else f"ask again in {self.retry_after_s:.0f} s"
-
-
-class Unreachable(Trouble):
-    """No answer: refused, unknown host, cut, timed out, or it does not end."""
-
-
-class RateLimited(Trouble):
-    """429: too many questions from this address."""
-
-
-class ServerError(Trouble):
-    """5xx, or 408."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back, read whole."""
-
-    status: int
-    headers: httpx.Headers
-    body: bytes
-
-    @property
-    def said(self) -> str:
-        """The status, and the registry's own words where the body has them (HEAD has none)."""
-        try:
-            errors = json.loads(self.body)["errors"]
-            words = "; ".join(str(error.get("message") or error["code"]) for error in errors)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            words = ""
-        return f"answered {self.status}{f' ({words[:200]})' if words else ''}"
-
-    @property
-    def is_a_page(self) -> bool:
-        """For a browser: what a proxy or a web server in the registry's place sends."""
-        return "text/html" in self.headers.get("Content-Type", "")
-
-    @property
-    def retry_after_s(self) -> float | None:
-        """Seconds or a date (RFC 9110, 10.2.3)."""
-        value = self.headers.get("Retry-After", "").strip()
-        if value.isdigit():
-            return float(value)
-        try:
-            return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()) if value else None
-        except (ValueError, TypeError):
-            return None
 
 
 @dataclass(frozen=True)
@@ -314,7 +213,7 @@ class Registry:
         return {"Accept": ACCEPT, **({"Authorization": allowed} if allowed else {})}
 
     def _address(self, registry: str) -> str:
-        if registry in DOCKER_HUB:
+        if is_docker_hub(registry):
             return "https://registry-1.docker.io"
         return f"{'http' if self._is_plain(registry) else 'https'}://{registry}"
 
@@ -369,19 +268,7 @@ class Registry:
                 raise kind(str(image), host, answer.said, answer.retry_after_s)
             return answer
 
-        def wait(state: tenacity.RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            told = error.retry_after_s if isinstance(error, Trouble) else None
-            return limits.first_wait_s * 2 ** (state.attempt_number - 1) if told is None else told
-
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(
-                lambda error: isinstance(error, Trouble) and (error.retry_after_s or 0) <= limits.longest_wait_s
-            ),
-            stop=tenacity.stop_after_attempt(limits.attempts),
-            wait=wait,
-            reraise=True,
-        )(once)
+        return patiently(once, limits, RegistryError)
 
     def _read(
         self, method: str, address: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None
@@ -426,6 +313,11 @@ class Registry:
             answer = self._asked("GET", address, image, headers)
         given = json.loads(self._judged(image, _host(realm), answer).body)
         return str(given.get("token") or given["access_token"])
+
+
+def is_docker_hub(registry: str) -> bool:
+    """By any of its names."""
+    return registry in DOCKER_HUB
 
 
 def _on_this_machine(registry: str) -> bool:

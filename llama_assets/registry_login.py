@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llama_assets.registry import DOCKER_HUB, Login, Reference, RegistryError
+from llama_assets.registry import Login, Reference, RegistryError, is_docker_hub
 
 HUB_ADDRESS = "https://index.docker.io/v1/"  # by which Docker Hub's login is kept, since there was one registry
 IDENTITY = "<token>"  # a helper's user name where the secret is an identity token
@@ -126,7 +126,7 @@ class Logins:
         """What `docker-credential-<helper> get` says, asked on stdin by the registry's name."""
         assert self.path
         program = f"docker-credential-{helper}"
-        server = HUB_ADDRESS if image.registry in DOCKER_HUB else image.registry
+        server = HUB_ADDRESS if is_docker_hub(image.registry) else image.registry
         try:
             done = subprocess.run(
                 [program, "get"],
@@ -178,7 +178,7 @@ def _helper(name: Any) -> str:
 def _place(name: str) -> tuple[str, str]:
     """Registry and path of an entry's name: an address in old files, and Docker Hub has many names."""
     host, _, path = re.sub("^https?://", "", name).rstrip("/").partition("/")
-    return "docker.io" if host in DOCKER_HUB else host, "" if path in ("v1", "v2") else path
+    return "docker.io" if is_docker_hub(host) else host, "" if path in ("v1", "v2") else path
 
 
 def _written(auths: Mapping[str, Mapping[str, Any]], image: Reference, source: str) -> Login | None:

@@ -6,28 +6,42 @@ from collections.abc import Collection
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    AssetCheckExecutionRecord,
+)
+
+
+def shown(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]
+) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation | None]:
+    """The newest record of each check that has one, by one query; None where a run plans it, or died before it said
+    anything.
+    """  # fmt: skip
+    storage = instance.event_log_storage
+    newest = storage.get_latest_asset_check_execution_by_key(list(keys)) if keys else {}
+    return {key: _evaluation(record) for key, record in newest.items()}
 
 
 def last_said(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey]
 ) -> dict[dg.AssetCheckKey, dg.AssetCheckEvaluation]:
-    """The newest evaluation of each check that has one; one query, and one more for each that a run has planned.
+    """The newest evaluation of each check that has one; a query more than `shown` for each that a run has planned.
 
-    A run that plans a check has the newest record from then on, and for good if it dies first: its `evaluation` is a
-    plan without a result, and must not hide what was said before.
+    A run that plans a check has the newest record from then on, and for good if it dies first: that must not hide what
+    was said before.
     """
-    storage, found = instance.event_log_storage, {}
-    for key, record in storage.get_latest_asset_check_execution_by_key(list(keys)).items() if keys else ():
-        completed = COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
-        if record.status not in completed:
-            earlier = storage.get_asset_check_execution_history(key, limit=1, status=completed)
-            if not earlier:
-                continue
-            record = earlier[0]
-        if isinstance(record.evaluation, dg.AssetCheckEvaluation):
-            found[key] = record.evaluation
+    history, found = instance.event_log_storage.get_asset_check_execution_history, {}
+    for key, said in shown(instance, keys).items():
+        earlier = [] if said else history(key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES)
+        said = said or next((_evaluation(record) for record in earlier), None)
+        if said is not None:
+            found[key] = said
     return found
+
+
+def _evaluation(record: AssetCheckExecutionRecord) -> dg.AssetCheckEvaluation | None:
+    return record.evaluation if isinstance(record.evaluation, dg.AssetCheckEvaluation) else None
 
 
 def last_report(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dg.AssetMaterialization | None:

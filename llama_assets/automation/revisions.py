@@ -23,6 +23,7 @@ from llama_assets.assets.huggingface import (
     key,
     revision_event,
 )
+from llama_assets.assets.last_said import shown
 from llama_assets.catalog import Catalog
 from llama_assets.hub import Hub, HubLimits
 from llama_assets.hub.following import FOLLOW_LIMITS, Failing, Following, FollowLimits, Moved, News
@@ -90,11 +91,10 @@ def _turned(
     """The checks that are to say something else than they said last, to whomever they said it."""
     wanted: dict[str, Failing | None] = dict.fromkeys(news.good)
     wanted |= {name: failing for name, failing in news.failed.items() if failing.lasts(now_s, limits)}
-    keys = [check_key(name) for name in wanted]
-    last = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys) if keys else {}
+    last = shown(instance, [check_key(name) for name in wanted])
     for name, failing in wanted.items():
-        record = last.get(check_key(name))
-        if record is None or _said(record.evaluation) != _state(failing):
+        said = last.get(check_key(name))  # None, too, where somebody executes it just now or was killed at it
+        if said is None or _said(said) != _state(failing):
             state = followed_state(after.models[name].revision, failing)
             yield dg.AssetCheckEvaluation(asset_key=key(name), check_name=FOLLOWED, **state)
 
@@ -104,10 +104,8 @@ def _state(failing: Failing | None) -> str:
     return "good" if failing is None else "away" if failing.passing else failing.kind
 
 
-def _said(evaluation: object) -> object:
-    """The state that an earlier word told of; none, where somebody executes the check just now or was killed at it."""
-    if not isinstance(evaluation, dg.AssetCheckEvaluation):
-        return None
+def _said(evaluation: dg.AssetCheckEvaluation) -> object:
+    """The state that an earlier word told of."""
     if evaluation.passed:
         return "good"
     error = evaluation.metadata.get("error")

@@ -7,12 +7,12 @@ sentences (`errors.py`), what is asked (`revisions.py`, `fetch.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from llama_assets.hub.errors import (
@@ -34,8 +34,6 @@ from llama_assets.hub.errors import (
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -65,23 +63,6 @@ class Asked:
     def what(self) -> str:
         """The thing, at the head of a sentence."""
         return f"{self.file} of {self.repo}" if self.file else self.repo
-
-
-def patient(limits: HubLimits, call: Callable[[], Answer]) -> Answer:
-    """Call, and call again on transient errors within the limits. Raises the last error as it is."""
-    from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-
-    def worth_it(error: BaseException) -> bool:
-        return isinstance(error, HubError) and error.transient and (error.retry_after_s or 0) <= limits.longest_wait_s
-
-    def wait_s(state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, HubError) and error.retry_after_s is not None:
-            return error.retry_after_s
-        return min(limits.first_wait_s * 2.0 ** (state.attempt_number - 1), limits.longest_wait_s)
-
-    tries = stop_after_attempt(max(limits.attempts, 1))
-    return Retrying(retry=retry_if_exception(worth_it), stop=tries, wait=wait_s, reraise=True)(call)
 
 
 def library() -> Any:

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 from llama_assets.catalog import Model
 from llama_assets.hub import fetch
-from llama_assets.hub.answers import Asked, HubLimits, api_errors, library, patient
+from llama_assets.hub.answers import Asked, HubLimits, api_errors, library
 from llama_assets.hub.errors import Gated, HubError, NotAHub, NotAsked, RateLimited
 from llama_assets.hub.selection import Listed, RemoteFile, Role, select
+from llama_assets.patience import patiently
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -185,7 +186,7 @@ class Hub:
                 raise NotAHub(self.endpoint, f"no commit in what it said about {repo}")
             return info
 
-        return patient(self.limits, call)
+        return patiently(call, self.limits, HubError)
 
 
 def watch(hub: Hub, model: Model, seen: Revision | None) -> Watched:
