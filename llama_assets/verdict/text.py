@@ -123,6 +123,7 @@ def _table(j: Judgement, width: int) -> Iterator[str]:
         valid, tie = figures.schema_valid, figures.tie
         cells = f"{_cell(figures.latency_p50_s):>6}{_cell(figures.latency_p95_s):>7}"
         tokens = "-" if figures.tokens_per_second is None else speed(figures.tokens_per_second)
+        tokens = tokens if len(tokens) < 6 else tokens.replace(",", "")  # a figure does not touch its neighbour
         cells += f"{tokens:>6}{_cell(figures.cold_load_s):>7}  "
         share = f"{valid.count}/{figures.rows}" if figures.rows < 1000 else f"{_share(valid.rate)} %"
         run = "-" if valid.count is None else f"{share} {_share(valid.low)}-{_share(valid.high)}"
