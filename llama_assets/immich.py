@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal
 
 import httpx
 
@@ -40,7 +40,6 @@ NEWEST_KNOWN = 3
 PAGE = 1000  # the most that MetadataSearchDto.size allows
 COUNTS = ("active", "waiting", "paused", "delayed", "failed")  # of QueueStatisticsDto; `completed` is never kept
 Photos = Literal["originals", "previews"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ class Immich:
             into.truncate()
             return sum(map(into.write, self._blocks("GET", path, permission, self.limits.photo_bytes, params=query)))
 
-        return self._patiently(once)
+        return patiently(once, self.limits, ImmichError)
 
     def queues(self) -> dict[str, Queue]:
         """Every queue by its name. Permission `queue.read` (before 2.4 `job.read`), and an administrator's key."""
@@ -385,9 +384,6 @@ class Immich:
             except ValueError:
                 raise self._odd(f"{method} {path}", "with something else than JSON") from None
 
-        return self._patiently(once)
-
-    def _patiently(self, once: Callable[[], T]) -> T:
         return patiently(once, self.limits, ImmichError)
 
     def _blocks(self, method: str, path: str, permission: str, most: int, **request: Any) -> Iterator[bytes]:

@@ -184,3 +184,12 @@ class World:
 def arm(model: str, fingerprint: str) -> str:
     """The name of a candidate's arm."""
     return f"{model}@{fingerprint[:12]}"
+
+
+def picture(folder: Path) -> dict[str, bytes | str]:
+    """Every file and link below a folder, byte for byte."""
+    return {
+        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if (path.is_symlink() or path.is_file()) and ".locks" not in path.parts and path.suffix != ".lock"
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,29 +13,7 @@ from llama_assets.tasks.candidates import unsettled
 from llama_assets.tasks.fitting import fitting
 from tests.bench.driven import Reply
 from tests.store.pairs import fingerprint
-from tests.tasks.driven_benchmark import PHOTOS, World, arm
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("driven") / "world"
-    World.make(folder)
-    return folder
-
-
-@pytest.fixture
-def world(made: Path, tmp_path: Path) -> World:
-    shutil.copytree(made, tmp_path / "world", symlinks=True)
-    return World(tmp_path / "world")
-
-
-def picture(folder: Path) -> dict[str, bytes | str]:
-    """Every file and link below a folder, byte for byte."""
-    return {
-        str(path.relative_to(folder)): str(path.readlink()) if path.is_symlink() else path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if (path.is_symlink() or path.is_file()) and ".locks" not in path.parts and path.suffix != ".lock"
-    }
+from tests.tasks.driven_benchmark import PHOTOS, World, arm, picture
 
 
 def test_a_candidate_that_is_better_is_promoted_and_its_figures_are_the_models(world: World) -> None:

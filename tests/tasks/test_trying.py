@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +20,7 @@ from llama_assets.tasks.messages import Download, Downloaded, Inspect, Inspected
 from llama_assets.tasks.stopping import Stop
 from llama_assets.tasks.work import Work
 from tests.store.pairs import mmproj_gguf, model_gguf
-from tests.tasks.driven_benchmark import World
-from tests.tasks.test_candidates import picture
+from tests.tasks.driven_benchmark import World, picture
 
 REPO = "org/m-GGUF"
 OWN = Model(id="m", repo=REPO, quant="Q4_K_M", mmproj="F16", context=4096)
@@ -162,17 +160,9 @@ def test_a_damaged_candidate_that_is_current_is_mended_from_its_own_file(desk: D
 
 
 # --- measured ---------------------------------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tried") / "world"
-    World.make(folder)
-    return folder
-
-
 @pytest.fixture
-def world(made: Path, tmp_path: Path) -> World:
-    shutil.copytree(made, tmp_path / "world", symlinks=True)
-    world = World(tmp_path / "world", automation={"promotion": "at_once"}, tried=Tried(quant="Q8_0"))
+def world(world: World) -> World:
+    world.automation, world.tried = {"promotion": "at_once"}, Tried(quant="Q8_0")
     world.store.note_tried("m", {world.publish("m", 8): "Q8_0 with F16"})
     return world
 
