@@ -64,8 +64,9 @@ def say(line: str) -> None:
 
 
 def print_json(answer: dict[str, Any]) -> None:
-    """One object."""
-    click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    """One object; half a surrogate pair, which JSON can hold and UTF-8 cannot, is U+FFFD."""
+    text = json.dumps(answer, indent=2, ensure_ascii=False)
+    click.echo(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def print_lines(lines: Iterable[str]) -> None:

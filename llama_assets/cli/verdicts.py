@@ -49,6 +49,10 @@ def judge(
     from llama_assets.verdict import judge as judge_rows
     from llama_assets.verdict import render_markdown, render_text
 
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown are two forms of the same: give one of them")
+    if ranking_key and not question:
+        raise click.UsageError("--ranking-key names a field of the --question, which has to stand beside it")
     asked = Question.of_answers(question, ranking_key) if question else None
     found = judge_rows(
         rows,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -128,7 +129,7 @@ def facts_of(raw: Mapping[str, Any]) -> Facts:
         id=_text(raw, "id", "session"),
         incumbent=_text(raw, "incumbent"),
         ranking_key=_text(raw, "ranking_key"),
-        lease_seconds=_number(raw.get("lease_seconds")),
+        lease_seconds=_seconds(raw.get("lease_seconds")),
         loads=_loads(raw, named),
         arms=arms,
         photos=tuple(name for name, _ in photos),
@@ -175,12 +176,12 @@ def _engine(holder: Mapping[str, Any]) -> str | None:
 def _loads(raw: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> tuple[Load, ...] | None:
     """Loads beside the arms, or under each arm; None where the file says nothing about loads."""
     found: list[Load] = []
-    told = "loads" in raw
+    told = "loads" in raw and isinstance(raw["loads"], Mapping | list | None)
     beside = raw.get("loads") or ()
     if isinstance(beside, Mapping):  # model -> one or several
         beside = [(model, entry) for model, of in beside.items() for entry in (of if isinstance(of, list) else [of])]
     else:
-        beside = [(None, entry) for entry in beside]
+        beside = [(None, entry) for entry in (beside if isinstance(beside, list) else ())]
     found += [_load(entry, model) for model, entry in beside]
     for model, arm in arms.items():
         entries = arm.get("loads", arm.get("cold_load_seconds"))
@@ -192,11 +193,11 @@ def _loads(raw: Mapping[str, Any], arms: Mapping[str, Mapping[str, Any]]) -> tup
 
 def _load(entry: Any, model: str | None) -> Load:
     if not isinstance(entry, Mapping):
-        return Load(model or "", _number(entry))
+        return Load(model or "", _seconds(entry))
     return Load(
         model=_text(entry, "model", "arm") or model or "",
-        seconds=_number(entry.get("seconds", entry.get("load_seconds"))),
-        warm_up_s=_number(entry.get("warm_up_seconds", entry.get("warmup_seconds"))),
+        seconds=_seconds(entry.get("seconds", entry.get("load_seconds"))),
+        warm_up_s=_seconds(entry.get("warm_up_seconds", entry.get("warmup_seconds"))),
         at=_time(entry.get("started_at", entry.get("at"))),
         cold=entry.get("cold") is not False,
     )
@@ -240,8 +241,11 @@ def _text(holder: Mapping[str, Any], *names: str) -> str | None:
     return next((str(holder[name]) for name in names if isinstance(holder.get(name), str | int) and holder[name]), None)
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _seconds(value: Any) -> float | None:
+    """From 0, and finite: JSON's readers take `Infinity`, `NaN` and integers of any size."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value <= sys.float_info.max else None
 
 
 def _time(value: Any) -> datetime | None:
