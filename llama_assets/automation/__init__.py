@@ -1,7 +1,7 @@
 """When: sensors, conditions, schedules. Nothing here does work; it reports what happened elsewhere, or asks for runs.
 
-A file a sensor. Add one when something outside of Dagster should be seen in it. Not here: what is allowed when
-(`policy`), what a run does (`assets`, `tasks`).
+A file a sensor; `conditions.py` stands on `out_of_date.py` and `due.py`. Add a sensor when something outside of Dagster
+should be seen in it. Not here: what is allowed when (`policy`), what a run does (`assets`, `tasks`).
 """
 
 from __future__ import annotations
