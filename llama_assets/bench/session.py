@@ -10,7 +10,7 @@ its reason and the others go on. Not here: the lease (`still_held` is handed in)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -152,18 +152,25 @@ def run(
     return _standing(folder, comparison, record, rows, halted, len(rows) - before)
 
 
-def finish(outcome: Outcome, lease_seconds: float | None, tenants: Any, say: Say, clock: Clock | None = None) -> bool:
+def finish(
+    outcome: Outcome,
+    lease_seconds: float | None,
+    tenants: Any,
+    say: Say,
+    clock: Clock | None = None,
+    told: Mapping[str, Any] | None = None,
+) -> bool:
     """Note what the lease cost; when nothing is left to ask, write Parquet and close the session. True if it is closed.
 
-    `lease_seconds` is from taking the card to giving it back, None if nobody knows; `tenants` is written as it is. What
-    is closed stays as it is.
+    `lease_seconds` is from taking the card to giving it back, None if nobody knows; `tenants` is written as it is,
+    and so is what else is `told` of the lease. What is closed stays as it is.
     """
     record = Record.read(outcome.folder)
     if record.finished:
         return True
     values = record.values
     if values["leases"] and lease_seconds is not None:
-        values["leases"][-1]["seconds"] = lease_seconds
+        values["leases"][-1] |= {"seconds": lease_seconds} | dict(told or {})
     if tenants is not None:
         values["tenants"] = tenants
     known = [lease["seconds"] for lease in values["leases"]]

@@ -16,6 +16,7 @@ from typing import Literal
 
 from llama_assets.gpu.actions import Plan, WriteLease
 from llama_assets.gpu.courtesy import owners, refuse_obstacles
+from llama_assets.gpu.diary import Diary
 from llama_assets.gpu.errors import Lost, NotRestored
 from llama_assets.gpu.lease import Held, Report, give, renew
 from llama_assets.gpu.lease import take as take_plan
@@ -23,7 +24,7 @@ from llama_assets.gpu.lease import watch as watch_plan
 from llama_assets.gpu.note import identity
 from llama_assets.gpu.objects import Card, LeaseObject, Seen, Standing
 from llama_assets.gpu.overview import overview, preview
-from llama_assets.gpu.record import Ended, GpuError, LeaseTimes, Overview, Preview, Record
+from llama_assets.gpu.record import Change, Ended, GpuError, LeaseTimes, Overview, Preview, Record
 from llama_assets.gpu.workloads import Cluster
 from llama_assets.kube import Conflict, Kube, KubeError
 
@@ -82,7 +83,7 @@ class ClusterLease:
         me = identity(holder.replace("/", "."))
         try:
             held.held = held.cluster.perform(
-                held.beating(take_plan(self.card, me, ask_heart=not self.without_reaper), me)
+                held.diary.of(held.beating(take_plan(self.card, me, ask_heart=not self.without_reaper), me))
             )
             say(f"gpu lease: taken, token {held.token}")
             yield held
@@ -101,6 +102,7 @@ class HeldCard:
 
     def __init__(self, lease: ClusterLease, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.diary = Diary()
         self.held: Held | None = None
         self.reports: tuple[Report, ...] = ()
         self.ended: Ended | None = None
@@ -138,6 +140,11 @@ class HeldCard:
     def ended_by(self) -> str | None:
         """Why work had to stop, in a sentence."""
         return self.ended.says if self.ended else None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """When each workload was set, gone, and ready again."""
+        return self.diary.changes
 
     @property
     def left(self) -> tuple[str, ...]:
@@ -182,7 +189,7 @@ class HeldCard:
         self._giving = True
         try:
             # After a failed take too: it has given, but it may have been interrupted in it.
-            self.reports = self.cluster.perform(give(self._lease.card, self._mine))
+            self.reports = self.cluster.perform(self.diary.of(give(self._lease.card, self._mine)))
         finally:
             self._stop.set()
             self._beat.join()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llama_assets.gpu.record import Ended, HeldByOther, LeaseTimes, Overview, Preview, Record, micro_time
+from llama_assets.gpu.record import Change, Ended, HeldByOther, LeaseTimes, Overview, Preview, Record, micro_time
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,11 @@ class HeldLease:
     def ended(self) -> Ended | None:
         """Somebody asked for the card; nothing else ends a lease of one machine."""
         return Ended("release", "asked to give the card back") if self._released.is_set() else None
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Nothing is touched."""
+        return ()
 
     @property
     def left(self) -> tuple[str, ...]:

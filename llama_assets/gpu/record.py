@@ -79,6 +79,16 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Change:
+    """One step of a workload: `set` to `replicas` by us, its pods `gone`, or as many `ready`. `at` is UTC, ISO 8601."""
+
+    at: str
+    workload: str
+    became: Literal["set", "gone", "ready"]
+    replicas: int
+
+
+@dataclass(frozen=True)
 class Preview:
     """What taking the card would do, found out without writing. `obstacles` say why it would fail."""
 
@@ -120,6 +130,10 @@ class Taken(Protocol):
     @property
     def ended(self) -> Ended | None:
         """Why work must stop; None while it may go on."""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was done to workloads so far, and when; once it is given back, the way back too."""
 
     @property
     def left(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -237,7 +237,8 @@ def _under_the_lease(
         parts = [after - before for before, after in itertools.pairwise(began)]
         parts[0] += held.seconds - sum(parts)  # the first one bears the taking and the giving back
         for outcome, seconds in zip(ran.values(), parts, strict=True):
-            session.finish(outcome, seconds, dict(held.record.tenants), work.say)
+            workloads = {"changes": [asdict(change) for change in held.changes], "left": list(held.left)}
+            session.finish(outcome, seconds, dict(held.record.tenants), work.say, told=workloads)
         write_down(card, begun)
     return ran
 

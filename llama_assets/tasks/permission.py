@@ -23,7 +23,7 @@ from llama_assets.tasks.downtime import Entry, Ledger, LedgerError, Use, usual_s
 if TYPE_CHECKING:
     from llama_assets.catalog import Catalog
     from llama_assets.gpu import Lease
-    from llama_assets.gpu.record import Ended, Record, Taken
+    from llama_assets.gpu.record import Change, Ended, Record, Taken
     from llama_assets.tasks.work import Work
 
 LEDGER = "downtime.jsonl"
@@ -243,6 +243,11 @@ class HeldInTime:
     def ended(self) -> Ended | None:
         """Why the lease itself ended; None while it may go on."""
         return self._taken.ended
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was done to workloads, and when."""
+        return self._taken.changes
 
     @property
     def left(self) -> tuple[str, ...]:
