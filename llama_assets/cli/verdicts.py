@@ -99,6 +99,8 @@ def report(session: Path | None, open_it: bool, without_photos: bool, output: Pa
     from llama_assets.tasks.history import write_history
     from llama_assets.tasks.verdict import newest_session, write_report
 
+    if output and not output.absolute().parent.is_dir():
+        raise click.UsageError(f"--output {output}: there is no folder {output.parent}")
     if history:
         if session or without_photos or output:
             raise click.UsageError("--history is of all sessions and has no photos: it takes only --open beside it")

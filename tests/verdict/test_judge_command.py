@@ -74,6 +74,13 @@ def test_wrong_use_is_status_2_and_a_way_out(judge: Judge, arguments: tuple[str,
     assert says in done.stderr
 
 
+def test_a_report_for_a_folder_that_is_not_there_is_wrong_use(tmp_path: Path) -> None:
+    folder = write(tmp_path / "s", RECIPE)
+    done = CliRunner().invoke(main, ["report", str(folder), "--output", str(tmp_path / "none" / "page.html")])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"there is no folder {tmp_path / 'none'}" in done.stderr
+
+
 def test_half_a_surrogate_pair_is_printed_as_what_it_is_not(judge: Judge, tmp_path: Path) -> None:
     lines = [json.dumps({"model": m, "photo": f"{n}", "seconds": 1.0}) for n in range(30) for m in ("a\ud83d", "b")]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
