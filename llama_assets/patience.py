@@ -8,6 +8,8 @@ cut.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -37,6 +39,17 @@ class Passing(Protocol):
 
     transient: bool
     retry_after_s: float | None
+
+
+def told_wait_s(retry_after: str) -> float | None:
+    """The value of a `Retry-After`, seconds or a date (RFC 9110, 10.2.3); None where it is neither."""
+    value = retry_after.strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()) if value else None
+    except (ValueError, TypeError):  # TypeError: a date without a zone
+        return None
 
 
 def patiently(call: Callable[[], T], limits: Patience, errors: type[Passing]) -> T:

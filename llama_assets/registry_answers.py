@@ -10,17 +10,17 @@
        |- RateLimited  429; retry_after_s if the registry said so
        `- ServerError  5xx
 
-Each error names image, registry and way out. Not here: asking (`registry.py`). Sources: OCI Distribution Specification
-1.1 for the words in a refusal, RFC 9110 for `Retry-After`.
+Each error names image, registry and way out. Not here: asking (`registry.py`). Source: OCI Distribution Specification
+1.1 for the words in a refusal.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+
+from llama_assets.patience import told_wait_s
 
 if TYPE_CHECKING:
     import httpx
@@ -135,11 +135,5 @@ class Answer:
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds or a date (RFC 9110, 10.2.3)."""
-        value = self.headers.get("Retry-After", "").strip()
-        if value.isdigit():
-            return float(value)
-        try:
-            return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()) if value else None
-        except (ValueError, TypeError):
-            return None
+        """As long as it wants to be left alone."""
+        return told_wait_s(self.headers.get("Retry-After", ""))

@@ -1,6 +1,6 @@
-"""What the Hub's answers mean: every lower error becomes a HubError, and transient ones are tried again.
+"""What the Hub's answers mean: every lower error becomes a HubError.
 
-Here: the mapping for huggingface_hub's API calls and for the CDN, Retry-After, the patience of a caller. Not here: the
+Here: the mapping for huggingface_hub's API calls and for the CDN, Retry-After. Not here: the
 sentences (`errors.py`), what is asked (`revisions.py`, `fetch.py`).
 """
 
@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -31,6 +29,7 @@ from llama_assets.hub.errors import (
     Unauthorized,
     WrongAnswer,
 )
+from llama_assets.patience import told_wait_s
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -155,18 +154,11 @@ def of_cdn_failure(error: Exception, what: str, host: str, stall_s: float) -> Hu
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds until the server wants to be asked again, None if it does not say.
 
-    Retry-After is seconds or a date (RFC 9110, 10.2.3); the Hub says it in `RateLimit: "api";r=0;t=42` as well
-    (draft-ietf-httpapi-ratelimit-headers), which counts only when nothing remains.
+    The Hub says it in Retry-After, and in `RateLimit: "api";r=0;t=42` as well (draft-ietf-httpapi-ratelimit-headers),
+    which counts only when nothing remains.
     """
-    value = headers.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
-    if value:
-        try:
-            when = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    if value := headers.get("retry-after", "").strip():
+        return told_wait_s(value)
     limit = re.search(r"\br\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("ratelimit", ""))
     return float(limit[1]) if limit else None
 

@@ -22,7 +22,8 @@ from dagster._core.utils import make_new_run_id
 from gguf import GGUFReader, GGUFWriter
 
 from llama_assets import catalog as catalogs
-from llama_assets.assets.huggingface import FOLLOWED, check_key, key
+from llama_assets.assets.huggingface import FOLLOWED, check_key, key, keys
+from llama_assets.assets.versions import of_files
 from llama_assets.automation.revisions import LIMITS, RevisionLimits, huggingface_revisions
 from llama_assets.catalog import Catalog, Model, Tried
 from llama_assets.definitions import build_defs
@@ -530,33 +531,43 @@ def test_a_first_tick_beside_a_full_store_lets_a_download_find_everything_here(t
     assert again.unchanged and site.count("cdn") == 0 and store.current("a").fingerprint == done.fingerprint
 
 
+def bring(ticks: Ticks, model: Model) -> None:
+    """A gguf asset is made from what was reported last."""
+    made_from = {"/".join(one.path): version(ticks, "@".join(one.path[1:])) for one in keys(model)}
+    tags = {
+        "dagster/data_version": version(ticks, model.id),
+        **{f"dagster/input_data_version/{name}": its for name, its in made_from.items()},
+        **{f"dagster/input_event_pointer/{name}": "1" for name in made_from},
+        "dagster/code_version": of_files(model),
+    }
+    ticks.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(["gguf", model.id]), tags=tags))
+
+
 def test_a_report_makes_the_models_file_stale_and_no_other(ticks):
+    ticks.follow("c", candidate=Tried(quant="Q8_0"))
+    ticks.tick()
     defs = build_defs(ticks.catalog, ticks.platform())
-    gguf = dg.AssetKey(["gguf", "a"])
 
     def stale() -> set[str]:
         context = LoadingContextForTest(ticks.instance)
         resolver = CachingStaleStatusResolver(ticks.instance, defs.resolve_asset_graph(), context)
-        keys = [dg.AssetKey(["gguf", model.id]) for model in ticks.catalog.models]
-        return {k.path[1] for k in keys if resolver.get_status(k) == StaleStatus.STALE}
+        files = [dg.AssetKey(["gguf", model.id]) for model in ticks.catalog.models]
+        return {k.path[1] for k in files if resolver.get_status(k) == StaleStatus.STALE}
 
     for model in ticks.catalog.models:
-        last = ticks.instance.get_latest_materialization_event(key(model.id))
-        tags = {
-            "dagster/data_version": last.asset_materialization.tags["dagster/data_version"],
-            f"dagster/input_data_version/huggingface/{model.id}": last.asset_materialization.tags[
-                "dagster/data_version"
-            ],
-            f"dagster/input_event_pointer/huggingface/{model.id}": "1",
-            "dagster/code_version": "1",
-        }
-        ticks.instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(["gguf", model.id]), tags=tags))
-    ticks.push("b", readme=b"no news")
+        bring(ticks, model)
+    ticks.push("b", readme=b"no news", other=b"GGUF that nobody tries")
     ticks.tick()
+    assert stale() == set()
+    ticks.push("c", other=b"GGUF that is tried")
+    ticks.tick()
+    assert stale() == {"c"}
+    ticks.tick()
+    bring(ticks, ticks.catalog.model("c"))
     assert stale() == set()
     ticks.push("a", weights=b"GGUF new")
     ticks.tick()
-    assert stale() == {"a"}, gguf
+    assert stale() == {"a"}
 
 
 def test_the_check_is_in_the_graph_and_whoever_executes_it_looks_and_reports_now(ticks, site):

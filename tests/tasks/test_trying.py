@@ -92,6 +92,16 @@ def test_a_candidate_that_is_not_to_be_had_does_not_fail_the_models_own_files(de
     assert found.update_error is None and found.tried_error is not None and "org/gone" in found.tried_error
 
 
+def test_a_candidate_that_changed_on_the_hub_takes_the_place_of_the_one_before(desk: Desk) -> None:
+    before = desk.download()
+    desk.push(other=9)
+    after = desk.download()
+    assert before.tried is not None and after.tried is not None and after.current == before.current
+    assert after.tried.fingerprint != before.tried.fingerprint and after.fetched_bytes > 0
+    (named,) = [name for name, what in desk.store.tried("m").items() if what]
+    assert named == after.tried.fingerprint, "the next benchmark measures it"
+
+
 def test_while_the_candidate_is_current_the_models_own_files_do_not_go_back_over_it_and_the_way_out_is_told(
     desk: Desk,
 ) -> None:
