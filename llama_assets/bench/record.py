@@ -17,13 +17,13 @@ and at the end. Seconds throughout; times are ISO 8601, UTC.
     leases [{token, started_at, seconds, changes [{at, workload, became, replicas}], left [sentence]}]
     lease_seconds   lease_efficiency   tenants
 
-`contamination` is what was seen of others, `what`: model, load or memory; `watch` and `memory` are there where the
-engine could be looked at, `memory` where it says what the card holds. `stopped` is why the session was done before its
-plan, else null; `by` is narrow_enough or lease_minutes. `ended` of an arm is why it was ended early, else null;
+`contamination` is what was seen of others, `what`: model, load, memory or tenant; `watch` and `memory` are there where
+the engine could be looked at, `memory` where it says what the card holds. `stopped` is why the session was done before
+its plan, else null; `by` is narrow_enough or lease_minutes. `ended` of an arm is why it was ended early, else null;
 `ended_by` is load, canary, crashes or timeouts. `why` of a load: turn, crash, retry or unloaded (by others). `decided`
 of a candidate: action, word, reason, done. A lease's `changes` are when a workload was set, its pods gone, it ready
-again; `left` is what became of each. `position` is the row that came next. `lease_seconds` is null as long as one
-of the leases' seconds is not known.
+again; `left` is what became of each. `position` is the row that came next. `lease_seconds` is null as long as one of
+the leases' seconds is not known.
 
 RecordError
 |- NotASession       the folder's session.json cannot be read

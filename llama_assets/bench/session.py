@@ -21,7 +21,7 @@ from .asking import Engine, Watched
 from .record import THUMBS, AnotherSession, Comparison, NotASession, Record, newest_first, stamp
 from .rows import Row, RowWriter, read_rows, to_parquet
 from .turns import Clock, Holding, Never, Say, SessionLimits, Stop, StopRule, Turns
-from .watching import Watcher, overlap
+from .watching import Disturbance, Watcher, noted, overlap
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,13 @@ def finish(
     say: Say,
     clock: Clock | None = None,
     told: Mapping[str, Any] | None = None,
+    disturbed: Disturbance | None = None,
 ) -> bool:
     """Note what the lease cost; when nothing is left to ask, write Parquet and close the session. True if it is closed.
 
     `lease_seconds` is from taking the card to giving it back, None if nobody knows; `tenants` is written as it is,
     and so is what else is `told` of the lease. What is closed stays as it is.
+    Rows since `disturbed` are marked: what others do as the last answers are made is seen when the card is given back.
     """
     record = Record.read(outcome.folder)
     if record.finished:
@@ -176,6 +178,9 @@ def finish(
     known = [lease["seconds"] for lease in values["leases"]]
     values["lease_seconds"] = sum(known) if known and None not in known else None
     rows = sorted(read_rows(sorted(outcome.folder.glob("rows-*.jsonl"))), key=lambda row: row.position or 0)
+    last = max((_ended(row) for row in rows if row.started_at is not None), default=None)
+    if disturbed and last and disturbed.since < last:  # else nothing of this session was asked meanwhile
+        values["contamination"] = noted(values["contamination"], disturbed, stamp(max(last, (clock or Clock()).now())))
     if values["lease_seconds"]:
         values["lease_efficiency"] = round(busy_seconds(values, rows) / values["lease_seconds"], 4)
     if outcome.complete:
@@ -215,9 +220,14 @@ def _marked(rows: list[Row], seen: list[dict[str, Any]]) -> list[Row]:
 def _mark(row: Row, spans: list[tuple[datetime, datetime, str]]) -> Row:
     if row.marked is not None or row.started_at is None:
         return row
-    ended = row.started_at + timedelta(seconds=row.seconds or 0.0)
+    ended = _ended(row)
     why = [why for begin, end, why in spans if overlap(row.started_at, ended, begin, end)]
     return replace(row, marked="; ".join(dict.fromkeys(why))) if why else row
+
+
+def _ended(row: Row) -> datetime:
+    assert row.started_at is not None
+    return row.started_at + timedelta(seconds=row.seconds or 0.0)
 
 
 def _time(written: str) -> datetime:

@@ -22,7 +22,7 @@ from .plan import Turn
 from .question import Judged, judge_answer
 from .record import Comparison, EndedBy, Record, StoppedBy, plain, stamp
 from .rows import Row, RowWriter, storable
-from .watching import ABSENT, Watcher, WatchLimits
+from .watching import ABSENT, Disturbance, Watcher, WatchLimits, noted
 
 Say = Callable[[str], None]
 
@@ -56,11 +56,11 @@ class StopRule:
 
 @dataclass(frozen=True)
 class Holding:
-    """The card while we use it. `marked` says why rows made now may be disturbed, None when nothing is known."""
+    """The card while we use it. `disturbed` says since when others may have used it, None while nothing is known."""
 
     token: int | None = None
     still_held: Callable[[], bool] = lambda: True
-    marked: Callable[[], str | None] = lambda: None
+    disturbed: Callable[[], Disturbance | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -347,7 +347,8 @@ class Turns:
         ]
 
     def _mark(self, model: str, reply: Reply, held: list[str] | None, started: datetime) -> str | None:
-        reasons = [self.holding.marked()]
+        disturbed = self.holding.disturbed()
+        reasons = [disturbed.why] if disturbed else []
         if reply.cached_tokens:
             reasons.append(f"{reply.cached_tokens} tokens of the prompt came from the engine's cache")
             if model not in self.cached:
@@ -366,12 +367,12 @@ class Turns:
                 self.say(f"somebody else was seen: {spans[-1].why}")
                 self.note_contamination()
                 self.record.write()
-        return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
+        return "; ".join(dict.fromkeys(reasons)) or None
 
     def note_contamination(self) -> None:
         """What was seen of others up to now, for session.json; rows of that time are marked when the session ends."""
-        seen = [span.to_json(stamp) for span in self.watcher.spans()] if self.watcher else []
-        self.record.values["contamination"] = [*self.found, *seen]
+        seen = [span.to_json() for span in self.watcher.spans()] if self.watcher else []
+        self.record.values["contamination"] = noted([*self.found, *seen], self.holding.disturbed(), self.stamp())
 
     def _count(self, model: str, reply: Reply, held: list[str] | None) -> None:
         """What the answer means for the arm: gone on, loaded again, or given up."""

@@ -2,7 +2,7 @@
 
 Here: what a look means (another model, a load nobody asked for, memory that is not the arm's), over which time, and the
 arms' own memory. What was seen marks the rows of that time, also rows that were on disk when it was seen. Not here: how
-an engine is looked at (`engine`), tenants (the lease says them, through `Holding.marked`).
+an engine is looked at (`engine`), tenants (the lease looks at them, and says since when it knows nothing of them).
 
 The rule for memory: a model server takes its memory when it loads and answers its first image, and keeps it. So of all
 readings made while an arm was loaded and warm, the lowest is the arm's own (and the driver's); what a reading has more
@@ -17,9 +17,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from .asking import Look
+from .record import stamp
 
 ABSENT = frozenset({"stopped", "shutdown", "unloaded"})  # states in which a model holds no memory
 What = Literal["model", "load", "memory"]
@@ -54,12 +55,38 @@ class Span:
             return f"{self.model} was being loaded, and not by us"
         return f"{', '.join(self.found)} was loaded beside or instead of {self.model}"
 
-    def to_json(self, stamp: Callable[[datetime], str]) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For session.json."""
         return {
             "at": stamp(self.begin), "until": stamp(self.end), "model": self.model, "what": self.what,
             "found": list(self.found), "mib": self.mib, "why": self.why,
         }  # fmt: skip
+
+
+class Disturbance(Protocol):
+    """Others may have used the card, tenants among them."""
+
+    @property
+    def since(self) -> datetime:
+        """The last moment at which it is known that they had not."""
+
+    @property
+    def why(self) -> str:
+        """What was seen after it."""
+
+
+def noted(seen: list[dict[str, Any]], found: Disturbance | None, until: str) -> list[dict[str, Any]]:
+    """`seen`, of session.json, with what the holder of the card knows: nothing was asked after `until`, or it is now.
+
+    Told again it lasts longer, and is one entry.
+    """
+    if found is None:
+        return seen
+    at = stamp(found.since)
+    entry: dict[str, Any] = {
+        "at": at, "until": until, "model": None, "what": "tenant", "found": [], "mib": None, "why": found.why,
+    }  # fmt: skip
+    return [*(one for one in seen if (one["at"], one.get("why")) != (at, found.why)), entry]
 
 
 def overlap(begin: datetime, end: datetime, other_begin: datetime, other_end: datetime) -> bool:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from llama_assets.gpu.actions import Plan, WriteLease
@@ -24,7 +25,7 @@ from llama_assets.gpu.lease import watch as watch_plan
 from llama_assets.gpu.note import identity
 from llama_assets.gpu.objects import Card, LeaseObject, Seen, Standing
 from llama_assets.gpu.overview import overview, preview
-from llama_assets.gpu.record import Change, Ended, GpuError, LeaseTimes, Overview, Preview, Record
+from llama_assets.gpu.record import Change, Disturbed, Ended, GpuError, LeaseTimes, Overview, Preview, Record
 from llama_assets.gpu.workloads import Cluster
 from llama_assets.kube import Conflict, Kube, KubeError
 
@@ -106,10 +107,11 @@ class HeldCard:
         self.held: Held | None = None
         self.reports: tuple[Report, ...] = ()
         self.ended: Ended | None = None
+        self.disturbed: Disturbed | None = None
         self.trouble = ""  # why it was given back, if that was an error: the next one must not hide it
         self._lease = lease
         self._mine: LeaseObject | None = None
-        self._began = self._renewed = time.monotonic()
+        self._began = self._renewed = self._good = time.monotonic()  # `_good`: the last look that showed all as set
         self._given: float | None = None
         self._giving = False
         self._over, self._stop, self._ending = threading.Event(), threading.Event(), threading.Lock()
@@ -194,6 +196,8 @@ class HeldCard:
             self._stop.set()
             self._beat.join()
             self._given = time.monotonic()
+        if why := self._changed_since():
+            self._disturb(why)
         for report in self.reports:
             say(f"gpu lease: {report}")
         say(f"gpu lease: given back after {self.seconds:.1f} s")
@@ -201,15 +205,34 @@ class HeldCard:
             raise NotRestored(bad, self.trouble)
 
     def _start(self, mine: LeaseObject, asked: float) -> None:
-        self._mine, self._renewed, self._began = mine, asked, asked
+        self._mine, self._renewed, self._began, self._good = mine, asked, asked, asked
         self._beat.start()
 
     def _end(self, how: Literal["release", "lost", "changed"], says: str) -> None:
         with self._ending:  # by the heartbeat or by who works: the first reason stays
+            if how != "release" and not self._giving:
+                self._disturb(says)
             if self.ended is None:
                 self.ended = Ended(how, says)
                 self.cluster.say(f"gpu lease: {says}")
                 self._over.set()
+
+    def _disturb(self, why: str) -> None:
+        """The one place where time that never jumps becomes time of day, which rows bear."""
+        if self.disturbed is None:
+            since = datetime.now(UTC) - timedelta(seconds=time.monotonic() - self._good)
+            self.disturbed = Disturbed(since, why)
+
+    def _changed_since(self) -> str | None:
+        """What was not as we had set it when it was put back: it was changed after the last beat that looked."""
+        changed = ("changed by hand", "not there", "foreign note", "held under another lease")
+        for ref, _ in self.held.notes if self.held else ():
+            reports = [report for report in self.reports if report.ref == ref]
+            if not reports:
+                return f"{ref}: its note was gone when it was to be put back"
+            if found := [str(report) for report in reports if report.became in changed]:
+                return found[0]
+        return None
 
     def _run(self) -> None:
         assert self._mine is not None
@@ -225,6 +248,8 @@ class HeldCard:
                 changed = cluster.perform(watch_plan(self.held)) if self.held and not self._giving else None
                 if changed and not self._giving:  # what changes then, changes by us
                     self._end("changed", str(changed))
+                elif self.held and not self._giving:
+                    self._good = asked  # not later: what a read showed is as old as its request
             except Lost as error:
                 self._end("lost", str(error))
                 return

@@ -19,7 +19,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from llama_assets.gpu.record import Change, Ended, HeldByOther, LeaseTimes, Overview, Preview, Record, micro_time
+from llama_assets.gpu.record import (
+    Change,
+    Disturbed,
+    Ended,
+    HeldByOther,
+    LeaseTimes,
+    Overview,
+    Preview,
+    Record,
+    micro_time,
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +189,11 @@ class HeldLease:
     def changes(self) -> tuple[Change, ...]:
         """Nothing is touched."""
         return ()
+
+    @property
+    def disturbed(self) -> Disturbed | None:
+        """Not known: no workload of this machine is set, and none is looked at."""
+        return None
 
     @property
     def left(self) -> tuple[str, ...]:

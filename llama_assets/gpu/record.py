@@ -89,6 +89,18 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Disturbed:
+    """Others may have used the card since `since` (UTC, this machine's clock), and why that is thought.
+
+    Workloads are looked at once a beat: what came between the last look that was good and the one that was not is not
+    known, so all of that time counts.
+    """
+
+    since: datetime
+    why: str
+
+
+@dataclass(frozen=True)
 class Preview:
     """What taking the card would do, found out without writing. `obstacles` say why it would fail."""
 
@@ -134,6 +146,10 @@ class Taken(Protocol):
     @property
     def changes(self) -> tuple[Change, ...]:
         """What was done to workloads so far, and when; once it is given back, the way back too."""
+
+    @property
+    def disturbed(self) -> Disturbed | None:
+        """Since when others may have used the card, while it was ours; whole once it is given back."""
 
     @property
     def left(self) -> tuple[str, ...]:

@@ -219,12 +219,7 @@ def _under_the_lease(
             lease.take(holder(), _purpose(begun[first].plan.arms), work.say) as held,
             work.platform.engine(catalog, told, first / "engine", held.still_held, work.say) as engine,
         ):
-            holding = Holding(
-                held.token,
-                held.still_held,
-                # A tenant that came back while an answer was made: the session ends with that row, and it is marked.
-                lambda: held.ended.says if held.ended and held.ended.how == "changed" else None,
-            )
+            holding = Holding(held.token, held.still_held, lambda: held.disturbed)
             for folder, comparison in begun.items():
                 began.append(time.monotonic())
                 rule = rules[comparison.name]
@@ -238,7 +233,8 @@ def _under_the_lease(
         parts[0] += held.seconds - sum(parts)  # the first one bears the taking and the giving back
         for outcome, seconds in zip(ran.values(), parts, strict=True):
             workloads = {"changes": [asdict(change) for change in held.changes], "left": list(held.left)}
-            session.finish(outcome, seconds, dict(held.record.tenants), work.say, told=workloads)
+            tenants = dict(held.record.tenants)
+            session.finish(outcome, seconds, tenants, work.say, told=workloads, disturbed=held.disturbed)
         write_down(card, begun)
     return ran
 

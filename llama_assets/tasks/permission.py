@@ -23,7 +23,7 @@ from llama_assets.tasks.downtime import Entry, Ledger, LedgerError, Use, usual_s
 if TYPE_CHECKING:
     from llama_assets.catalog import Catalog
     from llama_assets.gpu import Lease
-    from llama_assets.gpu.record import Change, Ended, Record, Taken
+    from llama_assets.gpu.record import Change, Disturbed, Ended, Record, Taken
     from llama_assets.tasks.work import Work
 
 LEDGER = "downtime.jsonl"
@@ -248,6 +248,11 @@ class HeldInTime:
     def changes(self) -> tuple[Change, ...]:
         """What was done to workloads, and when."""
         return self._taken.changes
+
+    @property
+    def disturbed(self) -> Disturbed | None:
+        """Since when others may have used the card."""
+        return self._taken.disturbed
 
     @property
     def left(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from llama_assets.bench import (
     standing,
 )
 from llama_assets.bench.canary import CanaryLimits
-from llama_assets.bench.record import AnotherSession, NotASession
+from llama_assets.bench.record import AnotherSession, NotASession, stamp
 from llama_assets.bench.rows import InUse, Row
 from llama_assets.demo.photos import draw_photos
 
@@ -467,11 +468,59 @@ def test_a_model_that_others_unloaded_is_loaded_and_warmed_again_outside_the_row
     assert [(load["model"], load["position"]) for load in again] == [("b", 4)]
 
 
-def test_marks_of_the_cards_holder_are_on_the_rows(bench: Bench) -> None:
+@dataclass(frozen=True)
+class Scaled:
+    """A tenant that somebody scaled up, and the last look before that."""
+
+    since: datetime
+    why: str = "immich/ml was scaled up"
+
+
+def test_rows_since_the_last_good_look_are_marked_when_a_tenant_comes_back(bench: Bench) -> None:
+    """The holder looks each beat: it sees the change while row 12 is made, and last saw all well during row 8."""
     folder = bench.begin().folder
-    holding = Holding(marked=lambda: "immich/ml was scaled up" if lines(folder) == 3 else None)
+    looked: list[datetime] = []
+    last_good = None
+
+    def look(request: int) -> None:
+        nonlocal last_good
+        bench.time.move(0.25)
+        if lines(folder) == 7 and last_good is None:
+            last_good = bench.time.clock.now()
+        if lines(folder) == 11:
+            looked.append(bench.time.clock.now())
+
+    bench.engine.before_answer = look
+    holding = Holding(
+        token=7, still_held=lambda: not looked, disturbed=lambda: Scaled(last_good) if looked and last_good else None
+    )
     outcome = bench.run(folder, holding=holding)
-    assert [(row.position, row.marked) for row in in_order(outcome) if row.marked] == [(4, "immich/ml was scaled up")]
+    assert (outcome.halted, outcome.rows) == ("lease lost", 12)
+    assert [row.position for row in in_order(outcome) if row.marked] == [12], "the row that saw it, on disk"
+    assert not bench.finish(outcome)
+    (entry,) = record(outcome)["contamination"]
+    assert (entry["at"], entry["what"], entry["why"]) == (stamp(last_good), "tenant", "immich/ml was scaled up")
+    bench.engine.before_answer = lambda request: None
+    bench.time.move(600.0)
+    outcome = bench.run(folder, holding=Holding(token=8))
+    assert bench.finish(outcome) and record(outcome)["contamination"] == [entry]
+    marked = {row.position: row.marked for row in in_order(outcome) if row.marked}
+    assert marked == dict.fromkeys((8, 9, 10, 11, 12), "immich/ml was scaled up")
+
+
+def test_a_tenant_that_came_back_with_the_last_answers_is_known_when_the_card_is_given_back(bench: Bench) -> None:
+    outcome = bench.run()
+    rows = in_order(outcome)
+    seen = Scaled(rows[-3].started_at)
+    assert finish(outcome, 1000.0, None, print, bench.time.clock, disturbed=seen)
+    assert [row.position for row in in_order(outcome) if row.marked] == [row.position for row in rows[-3:]]
+    assert [entry["what"] for entry in record(outcome)["contamination"]] == ["tenant"]
+
+
+def test_what_came_after_the_last_answer_disturbed_nothing(bench: Bench) -> None:
+    outcome = bench.run()
+    assert finish(outcome, 1000.0, None, print, bench.time.clock, disturbed=Scaled(bench.time.clock.now()))
+    assert record(outcome)["contamination"] == [] and not any(row.marked for row in in_order(outcome))
 
 
 def test_an_engine_that_changes_in_the_middle_is_noted(bench: Bench) -> None:
