@@ -9,6 +9,7 @@ command.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _end(home: Path, fetched: int, seconds: float) -> None:
     except NoSession as nothing:
         click.echo(f"\n{nothing}")
     else:
-        click.echo("\n" + render_text(judge([session])))
+        click.echo("\n" + render_text(judge([session]), bold=sys.stdout.isatty()))
         click.echo(f"report       {session / REPORT}")
         click.echo("next         make ui    the graph, this session and its history in a browser")
     what = (
