@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 Kind = Literal["text", "integer", "seconds", "boolean", "time", "json", "mark"]
@@ -61,13 +63,10 @@ NAMES = tuple(column.name for column in COLUMNS)
 PARSE_FLAG = Column("parsed", "boolean", "true, false", "whether the answer was JSON, where the answer did not come")
 BY_NAME = {column.name: column for column in (*COLUMNS, PARSE_FLAG)}  # what is read; the flag is never written
 
-# Kinds whose values may stand as they are, with their Python type: what nearly every cell is, told at a glance.
-PLAIN: Mapping[str, type] = {
-    column.name: held
-    for column in BY_NAME.values()
-    if (held := {"text": str, "integer": int, "seconds": float, "boolean": bool}.get(column.kind))
-    and column.name != "status"
-}
+REQUIRED = ("model", "photo")
+REPEATING = frozenset(
+    {"session", "model", "photo", "status", "finish_reason", "error", "marked"}
+)  # the same text often
 
 # (None, the value) or (what is allowed, None).
 Read = tuple[str | None, Any]
@@ -87,30 +86,67 @@ def read_value(column: Column, value: Any) -> Read:
     return allowed, held
 
 
-def spelling(name: str) -> Callable[[str], Any] | None:
-    """How a column's CSV cells become values, None where text stays text. A spelling that is none stays text too, and
-    is refused with its column."""
-    return _SPELLINGS.get(BY_NAME[name].kind) if name in BY_NAME else None
+def read_column(column: Column, values: list[Any]) -> list[Any] | None:
+    """A whole column as `read_value` reads each of its values, None standing for empty; None where nearly all columns
+    have nothing of the kind, so that one value after the other must be read."""
+    match column.kind, set(map(type, values)) - {NoneType}:
+        case _, types if not types:
+            return values
+        case "text", types if types == {str}:
+            return values if column.name != "status" or set(values) <= {None, *STATUSES} else None
+        case "boolean", types if types == {bool}:
+            return values
+        case "mark", types if types == {str}:
+            return [value or None for value in values]
+        case "integer", types if types == {int}:
+            return values if _from_zero(values) else None
+        case "seconds", types if types <= {int, float} and _from_zero(values):
+            return [None if value is None else float(value) for value in values]
+        case "time", types if types == {datetime}:
+            return [value and _in_utc(value) for value in values]
+        case "time", types if types == {str}:
+            return _each(lambda text: _in_utc(datetime.fromisoformat(text)), values)
+        case "json", types if types == {str}:
+            return values if _each(json.loads, values) is not None else None
+    return None
 
 
-def _spelled_flag(text: str) -> Any:
-    return {"true": True, "false": False}.get(text.lower(), text)
+def _from_zero(values: list[Any]) -> bool:
+    numbers = [value for value in values if value is not None]
+    return min(numbers) >= 0 and math.isfinite(sum(numbers))  # a sum with NaN is NaN
 
 
-def _spelled_number(text: str) -> Any:
+def _each(read: Callable[[str], Any], values: list[Any]) -> list[Any] | None:
+    """None where one cannot be read."""
     try:
-        return int(text) if text.lstrip("+-").isdecimal() else float(text)
+        return [None if value is None else read(value) for value in values]
     except ValueError:
-        return text
+        return None
 
 
-_SPELLINGS: dict[Kind, Callable[[str], Any]] = {
-    "boolean": _spelled_flag,
-    "mark": _spelled_flag,
-    "integer": _spelled_number,
-    "seconds": _spelled_number,
-    "time": _spelled_number,
-}
+def spelled(column: Column, cells: Sequence[str]) -> list[Any]:
+    """A CSV's cells as values; an empty one is None. A spelling that is none stays text, and is refused later."""
+    if column.kind in ("text", "json"):
+        return [cell or None for cell in cells]
+    if column.kind in ("integer", "seconds"):
+        number: Callable[[str], Any] = int if column.kind == "integer" else float
+        with suppress(ValueError):
+            return [number(cell) if cell else None for cell in cells]
+    if column.kind == "time" and all(cell[4:5] == "-" and cell[:4].isdecimal() for cell in cells if cell):
+        return [cell or None for cell in cells]  # a year, and so no number
+    known = {cell: _spelled(column.kind, cell) for cell in set(cells)}
+    return [known[cell] for cell in cells]
+
+
+def _spelled(kind: Kind, cell: str) -> Any:
+    if not cell:
+        return None
+    if kind in ("boolean", "mark"):
+        return {"true": True, "false": False}.get(cell.lower(), cell)
+    try:
+        return int(cell) if cell.lstrip("+-").isdecimal() else float(cell)
+    except ValueError:
+        return cell
 
 
 def _read_text(value: Any) -> Read:
@@ -156,7 +192,11 @@ def _read_time(value: Any) -> Read:
         value = None
     if not isinstance(value, datetime):
         return "a time as ISO 8601 or Unix seconds", None
-    return None, (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+    return None, _in_utc(value)
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _read_json(value: Any) -> Read:

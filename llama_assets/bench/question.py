@@ -25,7 +25,7 @@ from .grammar import NotEnforceable, QuestionError, gbnf
 
 __all__ = [
     "FAILURES", "BadSchema", "Failure", "Files", "Judged", "NoRankingKey", "NotEnforceable", "NotReadable", "Problem",
-    "ProblemKind", "Question", "QuestionError", "failure", "judge_answer",
+    "ProblemKind", "Question", "QuestionError", "compact", "failure", "judge_answer",
 ]  # fmt: skip
 
 # Why an answer is not one. A field of the wrong type is `wrong_type`, every other rule of the schema `schema`.
@@ -218,14 +218,22 @@ class Question:
         return kind(dict(self.schema), registry=Registry(), format_checker=kind.FORMAT_CHECKER)
 
 
+def compact(text: str) -> str | None:
+    """The answer as compact JSON text; None when the text is not JSON, all of it."""
+    return _read(text)[1]
+
+
 def judge_answer(text: str, question: Question | None = None) -> Judged:
     """Parse and, with a question, validate one answer as it stands. Never raises for what a model wrote."""
-    parsed, answer_json, problem = _parse(text)
+    parsed, answer_json, problem = _read(text)
     if problem:
         return Judged(None, None if question is None else False, (problem,))
-    if question is None:
-        return Judged(answer_json, None)
-    problems = tuple(
+    problems = _against(parsed, question) if question else ()
+    return Judged(answer_json, None if question is None else not problems, problems)
+
+
+def _against(parsed: Any, question: Question) -> tuple[Problem, ...]:
+    return tuple(
         Problem(
             kind="wrong_type" if error.validator == "type" else "schema",
             detail=error.message if len(error.message) <= 200 else error.message[:199] + "…",
@@ -236,7 +244,6 @@ def judge_answer(text: str, question: Question | None = None) -> Judged:
             question._validator.iter_errors(parsed), key=lambda error: list(map(str, error.absolute_path))
         )
     )
-    return Judged(answer_json, not problems, problems)
 
 
 def failure(
@@ -256,7 +263,8 @@ def failure(
         return "error"
     if text is None:
         return None
-    kinds = [problem.kind for problem in judge_answer(text, question).problems]
+    parsed, problem = _parse(text)
+    kinds = [problem.kind] if problem else [one.kind for one in _against(parsed, question)] if question else []
     if kinds == ["empty"]:
         return "thinking" if (completion_tokens or 0) >= THOUGHT_TOKENS else "empty"
     if finish_reason == "length" and not {"loop", "garbage", "thinking"}.intersection(kinds):
@@ -264,19 +272,29 @@ def failure(
     return min(kinds, key=FAILURES.index, default=None)
 
 
-def _parse(text: str) -> tuple[Any, str | None, Problem | None]:
+def _read(text: str) -> tuple[Any, str | None, Problem | None]:
+    parsed, problem = _parse(text)
+    if problem:
+        return None, None, problem
+    try:
+        return parsed, _ENCODER.encode(parsed), None
+    except RecursionError as error:
+        return None, None, Problem("not_json", str(error))
+
+
+def _parse(text: str) -> tuple[Any, Problem | None]:
     stripped = text.strip()
     if not stripped:
-        return None, None, Problem("empty", "the answer is empty")
+        return None, Problem("empty", "the answer is empty")
     try:
-        parsed = _DECODER.decode(stripped)
-        return parsed, _ENCODER.encode(parsed), None
+        parsed, end = _DECODER.raw_decode(stripped)
+        if end < len(stripped):
+            _DECODER.decode(stripped)  # raises, with the place where more begins
+        return parsed, None
     except json.JSONDecodeError as error:
-        if found := odd(text):
-            return None, None, Problem(*found)
-        return None, None, _why_not(stripped, error)
+        return None, Problem(*found) if (found := odd(text)) else _why_not(stripped, error)
     except (ValueError, RecursionError) as error:  # NaN, a number of 5,000 digits, brackets a thousand deep
-        return None, None, Problem("not_json", str(error))
+        return None, Problem("not_json", str(error))
 
 
 def _why_not(text: str, error: json.JSONDecodeError) -> Problem:

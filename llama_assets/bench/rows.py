@@ -1,36 +1,32 @@
 """Rows: one photo asked of one model once, and the files that hold them.
 
 Here: `Row`, writing it so that kill -9 loses at most the line in hand, reading Parquet, CSV and JSON lines into the
-same `Row`s. A value of the wrong type is an error with file, row, column and value; what a file does not say stays
-empty. Not here: what a column holds (`columns`), asking (`session`), judging (`verdict`).
+same `Row`s. What a file does not say stays empty. Not here: what a column holds (`columns`), the kinds of files
+(`tables`), asking (`session`), judging (`verdict`).
 
-RowsError
-|- NoRows          nothing to read at that path
-|- NotRows         the file cannot be read as rows
-|- WrongType       a value is not what its column holds
+RowsError          (with NoRows, NotRows and WrongType in `tables`)
 |- RowTwice        two files hold the same row
 '- InUse           another process writes this file
 """
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import fcntl
 import json
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .columns import BY_NAME, COLUMNS, NAMES, PARSE_FLAG, PLAIN, Column, read_value, spelling
-from .question import Question, judge_answer
+from .columns import COLUMNS, NAMES, PARSE_FLAG, Column
+from .question import Question, compact, judge_answer
+from .tables import NoRows, NotRows, RowsError, WrongType, batches, json_lines
 
 PARQUET = "rows.parquet"
-REQUIRED = ("model", "photo")
 
 __all__ = [
     "COLUMNS", "PARQUET", "Column", "InUse", "NoRows", "NotRows", "Row", "RowTwice", "RowWriter", "RowsError",
@@ -99,45 +95,7 @@ class Row:
         return False
 
 
-class RowsError(ValueError):
-    """Rows cannot be read or written."""
-
-    exit_status = 2
-
-
-class NoRows(RowsError):
-    """`path` has no rows."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(path)
-
-    def __str__(self) -> str:
-        return f"{self.path}: no rows here; give a session folder, or .parquet, .csv or .jsonl files"
-
-
-class NotRows(RowsError):
-    """`path` is not a file of rows; `row` is 1-based, None when it is about the file."""
-
-    def __init__(self, path: Path, row: int | None, reason: str) -> None:
-        self.path, self.row, self.reason = path, row, reason
-        super().__init__(path, row, reason)
-
-    def __str__(self) -> str:
-        return f"{self.path}{'' if self.row is None else f', row {self.row}'}: {self.reason}"
-
-
-class WrongType(RowsError):
-    """A value that its column cannot hold; `row` is 1-based, without a CSV's header."""
-
-    def __init__(self, path: Path, row: int, column: Column, value: object, allowed: str) -> None:
-        self.path, self.row, self.column, self.value, self.allowed = path, row, column.name, value, allowed
-        super().__init__(path, row, column, value, allowed)
-
-    def __str__(self) -> str:
-        shown = repr(self.value)
-        shown = shown if len(shown) <= 80 else shown[:79] + "…"
-        return f"{self.path}, row {self.row}, column `{self.column}` = {shown}: must be {self.allowed} (or empty)"
+FIELDS = tuple(field.name for field in dataclasses.fields(Row))
 
 
 class RowTwice(RowsError):
@@ -189,7 +147,7 @@ class RowWriter:
             os.ftruncate(self._file, whole)
             os.fsync(self._file)
             say(f"{path}: the last line was torn by a crash; its {len(text) - whole} bytes are cut off")
-        self.rows: list[Row] = [Row(**values) for values in _values(path, _json_lines(path, say))]
+        self.rows: list[Row] = [row for batch in json_lines(path, say) for row in _made(batch.columns)]
 
     def append(self, row: Row) -> None:
         """Write the row; on return it survives the process and the machine."""
@@ -232,14 +190,14 @@ def read_rows(
     seen: dict[tuple[str, str, str], Path] = {}
     rows: list[Row] = []
     for path in _files(source):
-        for values in _values(path, _records(path, tell)):
-            row = _row(values, question)
-            if row.session is not None:
-                key = (row.session, row.model, row.photo)
-                if key in seen:
-                    raise RowTwice(row, seen[key], path)
-                seen[key] = path
-            rows.append(row)
+        for batch in batches(path, tell):
+            for row in _made(_with_derived(batch.columns, question)):
+                if row.session is not None:
+                    key = (row.session, row.model, row.photo)
+                    if key in seen:
+                        raise RowTwice(row, seen[key], path)
+                    seen[key] = path
+                rows.append(row)
     return rows
 
 
@@ -263,6 +221,8 @@ def _derived(
     source = answer_json if text is None else text
     if source is None or (question is None and answer_json is not None):
         return answer_json, valid
+    if question is None:
+        return compact(source), valid
     judged = judge_answer(source, question)
     if valid:  # whoever read it so: a field of the wrong type is not valid
         valid = not any(problem.keyword == "type" for problem in judged.problems)
@@ -323,112 +283,25 @@ def _files(source: Path | Sequence[Path]) -> list[Path]:
     return found
 
 
-def _records(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(1-based row number, values by column) of one file."""
-    match path.suffix.lower():
-        case ".parquet":
-            return _parquet(path, say)
-        case ".csv":
-            return _csv(path, say)
-        case ".jsonl" | ".ndjson":
-            return _json_lines(path, say)
-    raise NoRows(path)
+def _made(columns: Mapping[str, list[Any]]) -> list[Row]:
+    """Rows of a batch, written a column at a time: the frozen class's own __init__ takes five times as long, which is
+    seconds on 300,000 rows. What the file does not say is None, as the class has it."""
+    count = len(columns["model"])
+    rows = [Row.__new__(Row) for _ in range(count)]
+    for field in FIELDS:
+        values = columns.get(PARSE_FLAG.name if field == "parse_flag" else field) or [None] * count
+        deque(map(getattr(Row, field).__set__, rows, values), maxlen=0)
+    return rows
 
 
-def _parquet(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            ours = [name for name in names if name in BY_NAME]
-            number = 0
-            for batch in file.iter_batches(8192, columns=ours):
-                for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    number += 1
-                    yield number, dict(zip(batch.schema.names, values, strict=True))
-    except (pa.ArrowException, OSError) as error:
-        raise NotRows(path, None, f"is not Parquet: {error}") from None
-    _say_foreign(path, names, say)
-
-
-def _csv(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        number = 0
-        try:
-            header = next(reader, [])
-            ours = [(at, name, spelling(name)) for at, name in enumerate(header) if name in BY_NAME]
-            for cells in reader:
-                if not cells:
-                    continue
-                number += 1
-                if len(cells) != len(header):
-                    raise NotRows(path, number, f"has not the {len(header)} values of the header")
-                yield number, {name: read(cell) if read else cell for at, name, read in ours if (cell := cells[at])}
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise NotRows(path, number + 1, f"is not CSV: {error}") from None
-    _say_foreign(path, header, say)
-
-
-def _say_foreign(path: Path, names: Iterable[str], say: Callable[[str], None]) -> None:
-    foreign = sorted({name for name in names if name and name not in BY_NAME})
-    if foreign:
-        say(f"{path}: columns that are not ours are left out: {', '.join(foreign)}")
-
-
-def _json_lines(path: Path, say: Callable[[str], None]) -> Iterator[tuple[int, dict[str, Any]]]:
-    foreign: set[str] = set()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:  # a JSONDecodeError, or bytes that are not UTF-8
-                if not line.endswith(b"\n"):
-                    say(f"{path}: the last line is torn and left out")
-                    break
-                raise NotRows(path, number, f"is not JSON: {error}") from None
-            if not isinstance(record, dict):
-                raise NotRows(path, number, "is not a JSON object")
-            foreign |= record.keys() - BY_NAME.keys()
-            yield number, record
-    _say_foreign(path, foreign, say)
-
-
-def _values(path: Path, records: Iterable[tuple[int, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    """Each row's fields, checked. Nearly every cell stands as it is, so that is told first and without a call."""
-    for number, record in records:
-        values: dict[str, Any] = {}
-        for name, value in record.items():
-            if value is None or name not in BY_NAME:
-                continue
-            held = type(value)
-            if held is PLAIN.get(name) and (held is str or held is bool or 0 <= value < math.inf):
-                values[name] = value
-            else:
-                values[name] = _value(path, number, BY_NAME[name], value)
-        for name in REQUIRED:
-            if values.get(name) in (None, ""):
-                raise NotRows(
-                    path, number, f"column `{name}` is {'empty' if name in record else 'missing'}; every row needs it"
-                )
-        values["parse_flag"] = values.pop(PARSE_FLAG.name, None)
-        yield values
-
-
-def _row(values: dict[str, Any], question: Question | None) -> Row:
-    """`derive`, before the row is made: a row is dear to copy when there are 300,000."""
-    failed = _failed(values.get("status"), values.get("error"))
-    text, answer_json, valid = (values.get(name) for name in ("answer_text", "answer_json", "schema_valid"))
-    values["answer_json"], values["schema_valid"] = _derived(failed, text, answer_json, valid, question)
-    return Row(**values)
-
-
-def _value(path: Path, row: int, column: Column, value: Any) -> Any:
-    allowed, held = read_value(column, value)
-    if allowed is not None:
-        raise WrongType(path, row, column, value, allowed)
-    return held
+def _with_derived(columns: Mapping[str, list[Any]], question: Question | None) -> Mapping[str, list[Any]]:
+    """`derive`, before the rows are made: a row is dear to copy when there are 300,000."""
+    read = ("status", "error", "answer_text", "answer_json", "schema_valid")
+    if not columns.keys() & read:
+        return columns
+    nothing = [None] * len(columns["model"])
+    told = zip(*(columns.get(name, nothing) for name in read), strict=True)
+    derived = [
+        _derived(_failed(status, error), text, given, valid, question) for status, error, text, given, valid in told
+    ]
+    return {**columns, "answer_json": [one[0] for one in derived], "schema_valid": [one[1] for one in derived]}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import answers, statistics
-from .evidence import Arm, Evidence, Floats
+from .evidence import Arm, Evidence, Flags, Floats
 from .formats import percent
 from .judgement import Lease, ModelFigures, Pair, Ranking, Rate, Tie
 from .statistics import RULES, Rules
@@ -47,7 +47,7 @@ class Paired:
 def paired(evidence: Evidence, a: str, b: str, rules: Rules = RULES) -> Paired:
     """The photos that both arms answered, as one series in time."""
     first, second = evidence.arms[a], evidence.arms[b]
-    rows_a, rows_b = _common(first, second)
+    rows_a, rows_b = _common(first, second, first.counted, second.counted)
     d = second.log_seconds[rows_b] - first.log_seconds[rows_a]
     by_b = np.argsort(second.order[rows_b], kind="stable")
     reordered = None if np.array_equal(by_b, np.arange(len(d))) else d[by_b]
@@ -58,15 +58,13 @@ def paired(evidence: Evidence, a: str, b: str, rules: Rules = RULES) -> Paired:
     return Paired(a, b, d, reordered, _leverage(evidence, first, second, rows_a, rows_b), r)
 
 
-def _common(first: Arm, second: Arm) -> tuple[np.ndarray, np.ndarray]:
-    """Row indices of the photos that count in both arms, in the first arm's order."""
-    rows_a, rows_b = np.flatnonzero(first.counted), np.flatnonzero(second.counted)
-    where = {int(photo): int(row) for photo, row in zip(second.photo[rows_b], rows_b, strict=True)}
-    both = [
-        (int(row), where[int(photo)]) for photo, row in zip(first.photo[rows_a], rows_a, strict=True) if photo in where
-    ]
-    pairs = np.array(both, dtype=np.int64).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1]
+def _common(first: Arm, second: Arm, of_first: Flags, of_second: Flags) -> tuple[np.ndarray, np.ndarray]:
+    """Row indices of the photos that both arms have among the rows of these flags, in the first arm's order."""
+    rows_a, rows_b = np.flatnonzero(of_first), np.flatnonzero(of_second)
+    row_of_b = np.full(1 + max(first.photo.max(), second.photo.max()), -1, dtype=np.int64)
+    row_of_b[second.photo[rows_b]] = rows_b
+    mates = row_of_b[first.photo[rows_a]]
+    return rows_a[mates >= 0], mates[mates >= 0]
 
 
 def _leverage(evidence: Evidence, first: Arm, second: Arm, rows_a: np.ndarray, rows_b: np.ndarray) -> float:
@@ -123,23 +121,17 @@ def valid_pair(evidence: Evidence, a: str, b: str, comparisons: int, rules: Rule
     """Valid answers of b against a on every photo both were asked; None where validity is not known."""
     level = 1 - rules.error / comparisons
     first, second = evidence.arms[a], evidence.arms[b]
-    known = {
-        int(photo): bool(valid) for photo, valid in zip(first.photo, first.valid, strict=True) if not np.isnan(valid)
-    }
-    both = [
-        (known[int(photo)], bool(valid))
-        for photo, valid in zip(second.photo, second.valid, strict=True)
-        if not np.isnan(valid) and int(photo) in known
-    ]
-    if not both:
+    rows_a, rows_b = _common(first, second, np.isfinite(first.valid), np.isfinite(second.valid))
+    if not len(rows_a):
         return None
-    alike, only_a = both.count((True, True)), both.count((True, False))
-    only_b, neither = both.count((False, True)), both.count((False, False))
+    of_a, of_b = first.valid[rows_a] > 0, second.valid[rows_b] > 0
+    alike, only_a = int((of_a & of_b).sum()), int((of_a & ~of_b).sum())
+    only_b, neither = int((~of_a & of_b).sum()), int((~of_a & ~of_b).sum())
     wide = statistics.rate_difference(alike, only_a, only_b, neither, level)
     narrow = statistics.rate_difference(alike, only_a, only_b, neither, 1 - 2 * rules.margin_error)
-    word = statistics.rate_word(wide, narrow, rules) if len(both) >= rules.fewest_photos else "inconclusive"
+    word = statistics.rate_word(wide, narrow, rules) if len(rows_a) >= rules.fewest_photos else "inconclusive"
     numbers = (wide.estimate, wide.low, wide.high, level, narrow.low, narrow.high)
-    return Pair(a, b, "valid_answers", *numbers, len(both), word, None, None)
+    return Pair(a, b, "valid_answers", *numbers, len(rows_a), word, None, None)
 
 
 def ranking(evidence: Evidence, a: str, b: str, rules: Rules = RULES) -> Ranking | None:
@@ -148,16 +140,11 @@ def ranking(evidence: Evidence, a: str, b: str, rules: Rules = RULES) -> Ranking
     An interval needs `fewest_photos`; the overlap of the top N more photos than N.
     """
     first, second = evidence.arms[a], evidence.arms[b]
-    scored = {int(p): s for p, s in zip(first.photo, first.score, strict=True) if not np.isnan(s)}
-    pairs = [
-        (scored[int(p)], float(s))
-        for p, s in zip(second.photo, second.score, strict=True)
-        if not np.isnan(s) and int(p) in scored
-    ]
-    if not pairs:
+    rows_a, rows_b = _common(first, second, np.isfinite(first.score), np.isfinite(second.score))
+    if not len(rows_a):
         return None
-    x, y = (np.array(column) for column in zip(*pairs, strict=True))
-    n, top = len(pairs), rules.top_n
+    x, y = first.score[rows_a], second.score[rows_b]
+    n, top = len(x), rules.top_n
     table, _ = statistics.score_table(x, y)
     found = statistics.agreement(table)
     interval = found if n >= rules.fewest_photos else None

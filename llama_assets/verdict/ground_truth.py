@@ -39,7 +39,8 @@ def truths(
 
     `comparisons` are the pairs (incumbent, candidate); a truth's 5 % are shared by them, as those of seconds are.
     """
-    said = [ratings.get(photo, Rating()) for photo in evidence.photos]
+    nothing = Rating()
+    said = [ratings.get(photo, nothing) for photo in evidence.photos]
     favourite = np.array([np.nan if r.favourite is None else r.favourite for r in said], dtype=float)
     stars = np.array([np.nan if r.stars is None else r.stars for r in said], dtype=float)
     four = np.where(np.isnan(stars), np.nan, stars >= GOOD_STARS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -178,10 +178,9 @@ def wrong_typed_field(seen: Seen) -> Iterator[Finding]:
     Without the schema: of another type than two thirds of all answers hold there, or no number under the ranking key.
     """
     question = seen.evidence.question
-    odd = _by_most(seen.evidence) if question is None else lambda row: _by_schema(row, question)
+    of_arms = _by_most(seen.evidence) if question is None else _by_schema(seen.evidence, question)
     found = False
-    for model, arm in seen.evidence.arms.items():
-        wrong = [odd(row) for row in arm.rows]
+    for model, wrong in of_arms.items():
         fields = Counter(field for one in wrong for field in sorted(one))
         if fields:
             found = True
@@ -193,21 +192,29 @@ def wrong_typed_field(seen: Seen) -> Iterator[Finding]:
         yield Finding("wrong_typed_field", None, {"count": 0})
 
 
-def _by_schema(row: Row, question: Question) -> set[str]:
-    """Fields of an answer that are of another type than the schema's."""
-    if row.answer_json is None or row.schema_valid is True:
-        return set()
-    problems = judge_answer(row.answer_json, question).problems
-    return {problem.field or "the answer" for problem in problems if problem.keyword == "type"}
+def _by_schema(evidence: Evidence, question: Question) -> dict[str, list[frozenset[str]]]:
+    """By arm and row, fields of an answer that are of another type than the schema's."""
+
+    def odd(row: Row) -> frozenset[str]:
+        if row.answer_json is None or row.schema_valid is True:
+            return frozenset()
+        problems = judge_answer(row.answer_json, question).problems
+        return frozenset(problem.field or "the answer" for problem in problems if problem.keyword == "type")
+
+    return {model: [odd(row) for row in arm.rows] for model, arm in evidence.arms.items()}
 
 
-def _by_most(evidence: Evidence) -> Callable[[Row], set[str]]:
-    """The same without a schema, from what the answers hold themselves; an absent or null field is no type."""
+def _by_most(evidence: Evidence) -> dict[str, list[frozenset[str]]]:
+    """The same without a schema, from what the answers hold themselves; an absent or null field is no type.
+
+    Many answers hold the same fields of the same types, so it is these that are compared.
+    """
+    shapes = {model: [_types(row) for row in arm.rows] for model, arm in evidence.arms.items()}
+    alike = Counter(one for arm in shapes.values() for one in arm)
     types: dict[str, Counter[str]] = {}
-    for arm in evidence.arms.values():
-        for row in arm.rows:
-            for field, kind in _types(row).items():
-                types.setdefault(field, Counter())[kind] += 1
+    for one, rows in alike.items():
+        for field, kind in one:
+            types.setdefault(field, Counter())[kind] += rows
     usual = {}
     for field, kinds in types.items():
         kind, held = kinds.most_common(1)[0]
@@ -215,14 +222,15 @@ def _by_most(evidence: Evidence) -> Callable[[Row], set[str]]:
             usual[field] = kind
     if evidence.ranking_key in types:
         usual[evidence.ranking_key] = "number"
-    return lambda row: {field for field, kind in _types(row).items() if usual.get(field, kind) != kind}
+    odd = {one: frozenset(field for field, kind in one if usual.get(field, kind) != kind) for one in alike}
+    return {model: [odd[one] for one in arm] for model, arm in shapes.items()}
 
 
-def _types(row: Row) -> dict[str, str]:
+def _types(row: Row) -> tuple[tuple[str, str], ...]:
     answer = row.answer
     if not isinstance(answer, dict):
-        return {}
-    return {field: JSON_TYPES[type(value)] for field, value in answer.items() if value is not None}
+        return ()
+    return tuple([(field, JSON_TYPES[type(value)]) for field, value in answer.items() if value is not None])
 
 
 def ties_at_top(seen: Seen) -> Iterator[Finding]:

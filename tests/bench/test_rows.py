@@ -161,6 +161,42 @@ def test_csv_cells_are_read_by_their_column_and_refused_by_it(tmp_path: Path) ->
         read_rows(path)
 
 
+def test_of_thousands_of_rows_one_that_is_odd_is_read_and_one_that_is_wrong_is_named(tmp_path: Path) -> None:
+    """Rows are read some thousand at a time and a column at once; nobody can tell."""
+    many = [
+        {"model": "m", "photo": f"{n}.jpg", "started_at": "2026-11-14T02:15:00Z", "seconds": 1.5, "prompt_tokens": n}
+        for n in range(5_000)
+    ]
+    many[4_700] |= {"started_at": 1794622500, "seconds": 3, "prompt_tokens": 90.0}
+    many[4_800] |= {"started_at": None, "seconds": None, "prompt_tokens": float("nan"), "answer_text": "[1]"}
+
+    def written() -> tuple[Path, Path]:
+        lines(tmp_path / "f.jsonl", *many)
+        with (tmp_path / "f.csv").open("w", newline="") as file:
+            table = csv.DictWriter(file, [*many[0], "answer_text"])
+            table.writeheader()
+            table.writerows(many)
+        return tmp_path / "f.jsonl", tmp_path / "f.csv"
+
+    for path in written():
+        found = read_rows(path)
+        at = datetime(2026, 11, 14, 2, 15, tzinfo=UTC)
+        assert found[4_999] == Row(model="m", photo="4999.jpg", started_at=at, seconds=1.5, prompt_tokens=4_999)
+        assert found[4_700] == Row(model="m", photo="4700.jpg", started_at=at, seconds=3.0, prompt_tokens=90)
+        assert type(found[4_700].seconds) is float and type(found[4_700].prompt_tokens) is int
+        assert found[4_800] == Row(model="m", photo="4800.jpg", answer_text="[1]", answer_json="[1]")
+    many[4_900]["seconds"] = -1.0
+    many[4_901]["prompt_tokens"] = many[4_899]["photo"] = None
+    many[4_902]["started_at"] = "soon"
+    for path in written():
+        with pytest.raises(NotRows, match="row 4900: column `photo` is empty"):
+            read_rows(path)
+    many[4_899]["photo"] = "back.jpg"
+    for path in written():
+        with pytest.raises(WrongType, match=r"row 4901, column `seconds` = '?-1\.0'?: must be a number"):
+            read_rows(path)
+
+
 @pytest.mark.filterwarnings("ignore:.*format.*epoch|.*epoch.*format")
 def test_what_pandas_writes_is_read_in_each_of_its_three_forms(tmp_path: Path) -> None:
     """Integers as floats, NaN for what is missing, milliseconds for times, a photo's number as its name."""
