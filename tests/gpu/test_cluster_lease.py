@@ -47,6 +47,7 @@ def test_what_a_human_scales_ends_the_work_and_stays(place):
         place.scale(tenant, 2)
         assert held.wait(10)
         assert held.ended.how == "changed" and "changed by hand, at 2 replicas" in held.ended.says
+        assert held.disturbed.why == held.ended.says
     assert place.at(tenant) == (2, None)
     assert [(report.became, report.replicas) for report in held.reports] == [("changed by hand", 2)]
 
