@@ -126,6 +126,7 @@ def test_the_metadata_is_flat_stable_and_all_numbers(session: Session, seed: int
     found = metadata(j)
     candidate = {"ratio", "ratio_low", "ratio_high", "valid_difference"}
     allowed = {f"{model}/{key}" for model in j.candidates for key in candidate}
+    allowed |= {f"{model}/{key}" for model in j.models for key in ("auc", "auc_stars")}
     assert found.keys() <= allowed | {"warnings", "not_judged", "lease_efficiency"}
     assert all(type(value) in (int, float) for value in found.values())
 
@@ -138,7 +139,7 @@ def test_what_was_drawn_reaches_every_state(session: Session) -> None:
     }  # fmt: skip
     assert {len(j.models) for j in all_of_them} >= {1, 2, 3, 7}
     assert len({warned.code for j in all_of_them for warned in j.warnings}) >= 11
-    assert {bool(j.stops) for j in all_of_them} == {True, False}
+    assert {bool(j.stops) for j in all_of_them} == {bool(j.truth) for j in all_of_them} == {True, False}
 
 
 def without_names(text: str) -> str:

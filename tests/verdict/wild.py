@@ -57,4 +57,10 @@ def drawn(seed: int) -> tuple[Recipe, dict[str, Any]]:
         changed["engine"] = {last: {"image": IMAGE + "ef" * 32}, models[0]: {"image": IMAGE + "ab" * 32}}
     if rng.random() < 0.3:
         changed["lease_seconds"] = float(some(0.5, 700, 4000, 90_000))
+    if rng.random() < 0.4:
+        liked = rng.random(photos) < some(0.1, 0.5)
+        stars = rng.integers(1, 6, photos)
+        changed["photos"] = [
+            {"name": recipe.names.format(n), "favourite": bool(liked[n]), "stars": int(stars[n])} for n in range(photos)
+        ]
     return recipe, changed
