@@ -157,15 +157,30 @@ class EngineImage:
         return f"{self.reference} ({self.chosen_by}; {pinned})"
 
 
+PINNED = r"@sha256:[0-9a-f]{64}$"
+
+
 class Engine(Entry):
-    """What answers HTTP. `image` is used in a cluster only."""
+    """What answers HTTP. Images are used in a cluster only."""
 
     kind: Literal["llama-swap", "llama-server"] = Field("llama-swap", description="the engine that a cluster runs")
-    image: str | None = Field(None, pattern=r"@sha256:[0-9a-f]{64}$", description="engine image pinned by digest")
+    image: str | None = Field(None, pattern=PINNED, description="engine image pinned by digest")
+    candidate_image: str | None = Field(
+        None,
+        pattern=PINNED,
+        description="engine image pinned by digest that every benchmark measures beside the chosen one: each model is "
+        "also asked on it, as `<model>@engine`",
+    )
     gpu_layers: Count = Field(99, ge=0, description="layers on the GPU; 0 is CPU only")
     idle_unload_seconds: Count = Field(600, ge=0, description="unload a model nobody asks; 0 is never")
     load_timeout_seconds: Count = Field(300, ge=1, description="how long loading a model may take")
     arguments: tuple[str, ...] = Field((), description="llama-server arguments for every model")
+
+    @model_validator(mode="after")
+    def _tries_another(self) -> Engine:
+        if self.candidate_image is not None and self.candidate_image == self.image:
+            raise ValueError("`candidate_image` names the image that is chosen already; take it out")
+        return self
 
     def chosen_image(self, setting: str | None = None) -> EngineImage:
         """`LLAMA_ASSETS_ENGINE_IMAGE` (`setting`), else the catalog's, else the kind's usual one."""
@@ -174,6 +189,12 @@ class Engine(Entry):
         if self.image:
             return EngineImage(self.image, "engine.image of the catalog")
         return EngineImage(DEFAULT_IMAGES[self.kind], f"default of {self.kind}")
+
+    def tried_image(self, setting: str | None = None) -> EngineImage | None:
+        """The image that is measured beside the chosen one; None where there is none, or it is the chosen one."""
+        if self.candidate_image in (None, self.chosen_image(setting).reference):
+            return None
+        return EngineImage(str(self.candidate_image), "engine.candidate_image of the catalog")
 
 
 class Gpu(Entry):
@@ -379,6 +400,8 @@ class Catalog(Entry):
                 "gpu": {"memory_gib"},
             },
         )
+        if said["engine"]["candidate_image"] is None:  # as before there was such a key
+            del said["engine"]["candidate_image"]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

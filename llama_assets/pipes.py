@@ -46,17 +46,19 @@ def run_task(
     platform: Platform,
     request: Request,
     answer: type[A],
+    part: str = "",
 ) -> A:
-    """Ask a task, follow it, and return its answer.
+    """Ask a task, follow it, and return its answer. A step that asks several of one kind tells them apart by `part`:
+    without, the second is taken for the first, followed again.
 
     Raises:
         dagster.Failure: with the room's own sentence when the task says why it failed, else with its last lines.
-    """
+    """  # fmt: skip
     op = context.op_execution_context
     task = Task(
         request.kind,
         op.run_id,
-        f"{op.op_handle}.{op.retry_number}",
+        f"{op.op_handle}.{op.retry_number}{f'.{part}' if part else ''}",
         request.model_dump(mode="json"),
         request.about,
         request.deadline_s,

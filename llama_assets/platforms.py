@@ -159,10 +159,12 @@ class Platform:
         logs: Path,
         still_held: Callable[[], bool] = lambda: True,
         say: Callable[[str], None] = print,
+        tried: EngineImage | None = None,
     ) -> AbstractContextManager[Processes | SwapClient]:
         """What answers: an address if one is set, else a llama-swap binary if there is one, else llama.cpp itself.
 
-        Entered under the lease; `still_held` says when waiting for it is of no use any more.
+        Entered under the lease; `still_held` says when waiting for it is of no use any more. `tried` is the image of
+        its pod, where that is not the chosen one.
         """
         from llama_assets.engine import Processes, SwapClient, local_swap
 
@@ -181,6 +183,7 @@ class Platform:
         *,
         dry_run: bool = False,
         take_over: bool = False,
+        tried: EngineImage | None = None,
     ) -> Applied:
         """Bring the engine's configuration to where it is read, and LiteLLM's beside it; what is so is not written.
 
@@ -224,6 +227,14 @@ class Platform:
 
     def engine_image(self, catalog: Catalog) -> EngineImage | None:
         """The image that the engine's pod is made from; None where the engine is no pod of ours."""
+        return None
+
+    def tried_image(self, catalog: Catalog) -> EngineImage | None:
+        """The image that is measured beside it; None too where it is the chosen one."""
+        return None
+
+    def left_image(self, catalog: Catalog) -> str | None:
+        """The image that the engine's pod is made from by now, if that is not the chosen one."""
         return None
 
     def engine_drift(self, catalog: Catalog) -> tuple[Drift, ...]:
@@ -341,32 +352,36 @@ class ClusterPlatform(Platform):
         logs: Path,
         still_held: Callable[[], bool] = lambda: True,
         say: Callable[[str], None] = print,
+        tried: EngineImage | None = None,
     ) -> Iterator[SwapClient]:
-        """The engine's pod, once it is proven to serve these files from the pinned image; or the address that is set.
+        """The engine's pod, once it is proven to serve these files from the image that is pinned or tried; or the
+        address that is set.
 
         Raises:
             NotRolledOut, OtherConfig, OtherImage: before anything is asked.
-        """
+        """  # fmt: skip
         from llama_assets.engine import EngineLimits, SwapClient
 
         if self.settings.engine_url:
             with SwapClient(self.settings.engine_url, self._engine_key()) as client:
                 yield client
             return
-        deployment = self.engine_deployment(catalog, say)
+        deployment = self.engine_deployment(catalog, say, tried)
         running = deployment.prove({one.model.id: one.fingerprint for one in served}, still_held)
         limits = EngineLimits(load_s=catalog.engine.load_timeout_seconds + 30.0)
         with SwapClient(deployment.pod.address, self._engine_key(), limits, running.image) as client:
             client.wait_until_up(60.0)
             yield client
 
-    def engine_deployment(self, catalog: Catalog, say: Callable[[str], None] = print) -> EngineDeployment:
-        """The engine's three objects, as catalog and settings want them."""
+    def engine_deployment(
+        self, catalog: Catalog, say: Callable[[str], None] = print, tried: EngineImage | None = None
+    ) -> EngineDeployment:
+        """The engine's three objects, as catalog and settings want them, or with an image that is tried."""
         from llama_assets.engine import EngineDeployment, EnginePod
 
         pod = EnginePod(
             namespace=self.settings.namespace,
-            image=catalog.engine.chosen_image(self.settings.engine_image),
+            image=tried or catalog.engine.chosen_image(self.settings.engine_image),
             kind=catalog.engine.kind,
             name=ENGINE,
             claim="llama-models",
@@ -386,6 +401,7 @@ class ClusterPlatform(Platform):
         *,
         dry_run: bool = False,
         take_over: bool = False,
+        tried: EngineImage | None = None,
     ) -> Applied:
         """Apply llama-swap's objects, not while somebody has the card; on a shared card wait until its pod is ready.
 
@@ -396,7 +412,7 @@ class ClusterPlatform(Platform):
         from llama_assets.engine import engine_config
         from llama_assets.gpu.waiting import wait_until_free
 
-        deployment = self.engine_deployment(catalog, say)
+        deployment = self.engine_deployment(catalog, say, tried)
         config = engine_config(served, catalog.engine, deployment.pod.address, bool(self.settings.engine_secret))
         if self.settings.engine_url:
             return Applied(self.settings.engine_url, (), config, "somebody else's engine: nothing is applied")
@@ -436,6 +452,18 @@ class ClusterPlatform(Platform):
     def engine_image(self, catalog: Catalog) -> EngineImage | None:
         """The image that the engine's pod is made from."""
         return None if self.settings.engine_url else catalog.engine.chosen_image(self.settings.engine_image)
+
+    def tried_image(self, catalog: Catalog) -> EngineImage | None:
+        """The image that is measured beside it; None too where it is the chosen one."""
+        return None if self.settings.engine_url else catalog.engine.tried_image(self.settings.engine_image)
+
+    def left_image(self, catalog: Catalog) -> str | None:
+        """The image of the engine's Deployment, if that is there and not the chosen one. Raises KubeError."""
+        if self.settings.engine_url:
+            return None
+        deployment = self.engine_deployment(catalog)
+        found = deployment.applied_image()
+        return None if found in (None, deployment.pod.image.reference) else found
 
     def engine_drift(self, catalog: Catalog) -> tuple[Drift, ...]:
         """What others set in the engine's objects."""

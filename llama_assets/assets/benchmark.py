@@ -5,7 +5,6 @@ quarantined is skipped. Here: the subsettable multi_asset and its checks. Not he
 judging (`verdict`).
 """
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,13 +13,13 @@ from typing import Any
 
 import dagster as dg
 
-from llama_assets.assets import gguf, versions
+from llama_assets.assets import candidates, gguf, versions
 from llama_assets.assets import verdict as verdicts
 from llama_assets.assets.described import first_paragraph
 from llama_assets.assets.gpu import GPU_LEASE
-from llama_assets.assets.serving import LLAMA_SWAP, apply_config, inspected
 from llama_assets.assets.verdict import verdict_result, verdict_spec
 from llama_assets.bench.question import Question
+from llama_assets.bench.rows import is_engine_arm
 from llama_assets.catalog import Catalog, EngineImage, Model
 from llama_assets.pipes import may_skip, run_task
 from llama_assets.platforms import Platform
@@ -97,14 +96,13 @@ def benchmark_assets(catalog: Catalog, platform: Platform) -> dg.AssetsDefinitio
             automatic=automatic,
             asks_again=automatic and context.run.tags.get(ASKS_AGAIN_TAG) == "true",
         )
-        with _candidates_served(context, catalog, platform, request, arms):
-            measured = run_task(context, platform, request, Benchmarked)
+        measured = candidates.measured(context, catalog, platform, request)
         may_skip(context)
         if measured.postponed is not None:
             _postpone(context, arms, measured.postponed)
             return
         if platform.candidates == "started" and any(one.action == "promote" for one in measured.settled):
-            _apply_what_is_current(context, catalog, platform)
+            candidates.apply_what_is_current(context, catalog, platform)
         yield from (
             _result(context, arm, found, measured, platform.engine_image(catalog))
             for arm, found in measured.arms.items()
@@ -172,38 +170,6 @@ def _postpone(context: dg.AssetExecutionContext, arms: Sequence[str], found: Pos
         context.log_event(dg.AssetObservation(key(arm), metadata=said))
 
 
-@contextlib.contextmanager
-def _candidates_served(
-    context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform, request: Benchmark, arms: Sequence[str]
-) -> Iterator[None]:
-    """Where the engine reads what it serves: have it serve the candidates of these models, and afterwards what is
-    current then. Killed in between, the next `llama_swap` takes them out.
-    """  # fmt: skip
-    due: set[str] = set()
-    tried = any(model.candidate for model in catalog.models)
-    if platform.candidates == "listed" and (tried or catalog.automation.promotion == "on_verdict"):
-        found = inspected(context, catalog, platform, request.automatic)
-        due = {one.model for one in found.candidates if one.due and one.model in arms}
-        if due:
-            applied = apply_config(context, catalog, platform, found, due)
-            context.log.info(f"candidates of {', '.join(sorted(due))} are served to be measured; {applied.state}")
-    try:
-        yield
-    finally:
-        if due:
-            _apply_what_is_current(context, catalog, platform)
-
-
-def _apply_what_is_current(context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform) -> None:
-    """An observation, not a materialization of `llama_swap`: what is downstream of it has just been measured."""
-    found = inspected(context, catalog, platform)
-    applied = apply_config(context, catalog, platform, found)
-    names = {model: files.fingerprint for model, files in found.current.items()}
-    context.log.info(f"{applied.where}: {'written' if applied.changed else 'unchanged'}, serves what is current")
-    said = {"config_hash": applied.config.hash, "where": applied.where, "state": applied.state}
-    context.log_event(dg.AssetObservation(LLAMA_SWAP, metadata={**said, "current": dg.MetadataValue.json(names)}))
-
-
 def _spec(catalog: Catalog, model: Model, platform: Platform) -> dg.AssetSpec:
     return dg.AssetSpec(
         key(model.id),
@@ -211,7 +177,7 @@ def _spec(catalog: Catalog, model: Model, platform: Platform) -> dg.AssetSpec:
         group_name=GROUP,
         description=first_paragraph(__doc__),
         kinds={"llamacpp"},
-        code_version=versions.of_answers(catalog, model, platform.engine_image(catalog)),
+        code_version=versions.of_answers(catalog, model, platform.engine_image(catalog), platform.tried_image(catalog)),
         skippable=True,
     )
 
@@ -245,11 +211,13 @@ def _result(
 
 
 def _candidate(model: str, measured: Benchmarked) -> dict[str, str]:
-    """What became of the model's candidate, if it had one in this session."""
-    settled = next((one for one in measured.settled if one.model == model), None)
-    if settled is None:
-        return {}
-    return {"candidate": settled.arm, "candidate_decision": settled.action, "candidate_reason": settled.reason}
+    """What became of the model's candidates, if it had one in this session: files or arguments, and the engine."""
+    said: dict[str, str] = {}
+    for one in measured.settled:
+        if one.model == model:
+            name = "engine_candidate" if is_engine_arm(one.arm) else "candidate"
+            said |= {name: one.arm, f"{name}_decision": one.action, f"{name}_reason": one.reason}
+    return said
 
 
 def _only_quarantined(arms: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import dagster as dg
 
 from llama_assets.assets import gguf, versions
 from llama_assets.assets.described import first_paragraph
-from llama_assets.catalog import Catalog
+from llama_assets.catalog import Catalog, EngineImage
 from llama_assets.pipes import run_task
 from llama_assets.platforms import Platform
 from llama_assets.tasks import applying
@@ -133,10 +133,10 @@ def said_plainly() -> Iterator[None]:
 
 
 def inspected(
-    context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform, automatic: bool = False
+    context: dg.AssetExecutionContext, catalog: Catalog, platform: Platform, automatic: bool = False, part: str = ""
 ) -> Inspected:
-    """What the store holds of every model, with candidates and what is quarantined."""
-    return run_task(context, platform, applying.question(platform, catalog, automatic), Inspected)
+    """What the store holds of every model, with candidates and what is quarantined. `part` as in `run_task`."""
+    return run_task(context, platform, applying.question(platform, catalog, automatic), Inspected, part)
 
 
 def apply_config(
@@ -145,8 +145,10 @@ def apply_config(
     platform: Platform,
     found: Inspected,
     candidates_of: Collection[str] = (),
+    tried: EngineImage | None = None,
 ) -> "Applied":
-    """Apply what is current and not quarantined, in the catalog's order, and behind it candidates of some models.
+    """Apply what is current and not quarantined, in the catalog's order, and behind it candidates of some models; the
+    engine's pod is made from the chosen image, or from the one that is `tried`.
 
     Nothing else lists a candidate, so whoever applies without any takes out what a killed benchmark left.
     """
@@ -160,4 +162,4 @@ def apply_config(
             allow_retries=False,
         )
     with said_plainly():
-        return platform.apply_config(catalog, files, context.log.info)
+        return platform.apply_config(catalog, files, context.log.info, tried=tried)

@@ -12,8 +12,10 @@ from typing import Any
 from llama_assets.catalog import Catalog, EngineImage, Model, QuestionFiles
 
 
-def of_answers(catalog: Catalog, model: Model, image: EngineImage | None) -> str:
-    """A benchmark's: the question, the engine, and how this model is served.
+def of_answers(
+    catalog: Catalog, model: Model, image: EngineImage | None, tried_image: EngineImage | None = None
+) -> str:
+    """A benchmark's: the question, the engine, how this model is served, and which other engine the catalog tries.
 
     How many photos are asked, and in how many turns, is not part of it: figures of both can be compared.
     """
@@ -26,6 +28,7 @@ def of_answers(catalog: Catalog, model: Model, image: EngineImage | None) -> str
             "engine": catalog.engine.model_dump(mode="json", include={"kind", "gpu_layers", "arguments"}),
             "image": image.reference if image else None,
             "model": model.model_dump(mode="json", include={"context", "arguments"}),
+            **({"tried_image": tried_image.reference} if tried_image else {}),
         }
     )
 
@@ -42,7 +45,7 @@ def of_serving(catalog: Catalog, image: EngineImage | None) -> str:
     }
     return _version(
         {
-            "engine": catalog.engine.model_dump(mode="json"),
+            "engine": catalog.engine.model_dump(mode="json", exclude={"candidate_image"}),
             "image": image.reference if image else None,
             "models": served,
         }

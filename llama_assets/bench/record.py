@@ -55,12 +55,16 @@ StoppedBy = Literal["narrow_enough", "lease_minutes"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One model of a session. `mmproj` is the projector's precision; `facts` go to session.json as they are."""
+    """One model of a session. `mmproj` is the projector's precision; `facts` go to session.json as they are.
+
+    `engine` names the engine that is to answer it, where arms of one session are answered by different ones.
+    """
 
     model: str
     fingerprint: str
     mmproj: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,10 @@ class Comparison:
         if {name for block in self.plan.blocks for name in block} != {photo.name for photo in self.photos.photos}:
             raise ValueError("the plan asks other photos than the set holds")
 
+    def engine_of(self, model: str) -> str:
+        """Which engine is to answer this arm; empty: whichever is there."""
+        return next(arm.engine for arm in self.arms if arm.model == model)
+
     @property
     def identity(self) -> str:
         """sha256 hex over all that must be equal for an unfinished session to be continued."""
@@ -96,6 +104,8 @@ class Comparison:
         }
         if self.name:
             parts["name"] = self.name
+        if any(arm.engine for arm in self.arms):
+            parts["engines"] = [arm.engine for arm in self.arms]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -34,6 +34,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+ENGINE_TRIED = "engine"
+
+
 def candidate_arm(model: str, what: str) -> str:
     """The arm of a candidate for what `model` is now: `qwen3vl-8b@0123456789ab`. No model's own id holds an `@`."""
     return f"{model}@{what}"
@@ -43,6 +46,11 @@ def incumbent_of(arm: str, arms: Iterable[str]) -> str | None:
     """The arm that a candidate's arm is measured against: its model as it is now. None for every other arm."""
     model, at, _ = arm.rpartition("@")
     return model if at and model in arms else None
+
+
+def is_engine_arm(arm: str) -> bool:
+    """Whether another engine is what the arm tries: the model's own files and arguments, as `<model>@engine`."""
+    return arm.endswith(f"@{ENGINE_TRIED}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

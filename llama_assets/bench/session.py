@@ -5,7 +5,9 @@
     3  finish   after the lease: what the lease cost; once nothing is left to ask, Parquet, then session.json, by rename
 
 Rows on disk are the truth: whatever process died, the next one asks only what has no row. One bad arm ends early with
-its reason and the others go on. Not here: the lease (`still_held` is handed in), signals (`stop` is), serving.
+its reason and the others go on. Where arms are answered by different engines, `run` asks up to the first question for
+another one than there is, and `Outcome.wants` names that. Not here: the lease (`still_held` is handed in), signals
+(`stop` is), serving.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from .watching import Disturbance, Watcher, noted, overlap
 class Outcome:
     """Where a session stands; nothing is left of one that was done before its plan.
 
-    `halted` is why `run` stopped before the end: `stopped` or `lease lost`.
+    `halted` is why `run` stopped before the end: `stopped` or `lease lost`. `wants` is the engine that the next
+    question is for; empty where nothing is left, or any engine will do.
     """
 
     folder: Path
@@ -37,6 +40,7 @@ class Outcome:
     asked_now: int = 0
     halted: str | None = None
     ended: dict[str, str] = field(default_factory=dict)
+    wants: str = ""
 
     @property
     def complete(self) -> bool:
@@ -101,8 +105,10 @@ def run(
     clock: Clock | None = None,
     limits: SessionLimits | None = None,
     rule: StopRule | None = None,
+    answering: str = "",
 ) -> Outcome:
-    """Ask what is left to ask, or until `rule` says that it is enough.
+    """Ask what is left to ask, or until `rule` says that it is enough; where arms name their engines, up to the first
+    question that is not for `answering`.
 
     Call it under the lease; KeyboardInterrupt leaves whole rows and a resumable session.
 
@@ -120,9 +126,7 @@ def run(
         if isinstance(engine, Watched):
             watcher = Watcher(stack.enter_context(engine.watch()).look, clock.now, say, used.watch)
         before = sum(len(writer.rows) for writer in writers.values())
-        started = {"token": holding.token, "started_at": stamp(clock.now()), "seconds": None}
-        record.values["leases"].append(started)
-        record.values["lease_seconds"] = None
+        _note_lease(record, holding, clock)
         record.write()
         turns = Turns(
             comparison=comparison,
@@ -136,6 +140,7 @@ def run(
             writers=writers,
             rule=rule or StopRule(),
             watcher=watcher,
+            answering=answering,
         )
         if watcher:
             watcher.start()
@@ -150,6 +155,38 @@ def run(
             record.write()
         rows = [row for writer in writers.values() for row in writer.rows]
     return _standing(folder, comparison, record, rows, halted, len(rows) - before)
+
+
+def give_up(
+    folder: Path,
+    comparison: Comparison,
+    engine: str,
+    why: str,
+    holding: Holding | None = None,
+    clock: Clock | None = None,
+) -> Outcome:
+    """End the arms of an engine that does not come up, as arms that cannot be loaded. `holding` is the card, where it
+    was taken for them.
+
+    Raises:
+        NotASession, AnotherSession, RowsError: as `standing`.
+    """  # fmt: skip
+    record, clock = _continued(folder, comparison), clock or Clock()
+    if holding is not None:
+        _note_lease(record, holding, clock)
+    ended = record.ended()
+    for arm in comparison.arms:
+        if arm.engine == engine and arm.model not in ended:
+            record.arm(arm.model).update(ended=f"its engine did not come up: {why}", ended_by="load")
+    record.values["ended"] = stamp(clock.now())
+    record.write()
+    return standing(folder, comparison)
+
+
+def _note_lease(record: Record, holding: Holding, clock: Clock) -> None:
+    started = {"token": holding.token, "started_at": stamp(clock.now()), "seconds": None}
+    record.values["leases"].append(started)
+    record.values["lease_seconds"] = None
 
 
 def finish(
@@ -281,6 +318,7 @@ def _standing(
 ) -> Outcome:
     asked = {(row.model, row.photo) for row in rows}
     ended = record.ended()
-    wanted = {(turn.model, ask.photo) for turn in comparison.plan.turns for ask in turn.asks if turn.model not in ended}
-    left = 0 if record.stopped else len(wanted - asked)
-    return Outcome(folder, len(rows), left, asked_now, halted, ended)
+    asks = ((turn.model, ask.photo) for turn in comparison.plan.turns for ask in turn.asks if turn.model not in ended)
+    left = [] if record.stopped else [ask for ask in asks if ask not in asked]
+    wants = comparison.engine_of(left[0][0]) if left else ""
+    return Outcome(folder, len(rows), len(left), asked_now, halted, ended, wants)

@@ -121,6 +121,8 @@ class Turns:
     writers: dict[str, RowWriter]
     rule: StopRule = field(default_factory=StopRule)
     watcher: Watcher | None = None
+    answering: str = ""
+    """The engine that is there, where arms name theirs."""
 
     def __post_init__(self) -> None:
         self.photos = {photo.name: photo for photo in self.comparison.photos.photos}
@@ -147,6 +149,9 @@ class Turns:
             for number, turn in enumerate(() if self.record.stopped else self.comparison.plan.turns, 1):
                 todo = [ask for ask in turn.asks if (turn.model, ask.photo) not in self.asked]
                 if todo and turn.model not in self.record.ended():
+                    if (wanted := self.comparison.engine_of(turn.model)) not in ("", self.answering):
+                        self.say(f"turn {number} of {self.comparison.plan.loads}: {turn.model} is for {wanted}")
+                        break
                     self._turn(number, turn, todo)
         except _Halt as halt:
             self.say(f"{halt}; what has been answered is kept, and the session can be continued")

@@ -61,7 +61,7 @@ def candidates(as_json: bool) -> None:
         print_json({"candidates": [one.model_dump(mode="json") for one in found.candidates]})
         return
     for one in found.candidates:
-        tried = f"tried {one.tries} times, last: {one.last}" if one.tries else "not measured yet"
+        tried = f"tried {one.tries} times, last: {one.last}" if one.tries else one.last or "not measured yet"
         decides = "the next benchmark measures it" if one.due else "waits for a person: `promote` or `reject`"
         click.echo(f"{one.arm}  {one.files.bytes / 1e9:.2f} GB  {decides}; {tried}")
     if not found.candidates:

@@ -306,6 +306,15 @@ class EngineDeployment:
         why = hindrance(deployment, pods).sentence if replicas and not up else None
         return EngineStatus(str(self), wanted, replicas, running, why, served, drifted)
 
+    def applied_image(self) -> str | None:
+        """The image that its pods are made from; None where there is no Deployment. Raises KubeError."""
+        try:
+            found = self.kube.get("Deployment", self.pod.namespace, self.pod.name)
+        except NotFound:
+            return None
+        boxes = found["spec"]["template"]["spec"]["containers"]
+        return next((str(box["image"]) for box in boxes if box["name"] == body.CONTAINER), None)
+
     def served(self) -> Mapping[str, str]:
         """Which fingerprint is served under which name; nothing before the first apply. Raises KubeError."""
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,8 @@ Action = Literal["promote", "recommend", "reject", "wait"]
 
 # An inconclusive verdict is asked again by itself; each time costs the tenants their card for a session.
 MOST_TRIES = 3
+EVERY_TIME = "every benchmark measures it while it is there"
+WITHOUT_ENGINE = "take `engine.candidate_image` out of the catalog"
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,34 @@ def advise(found: Measured, promote_on: Collection[str], change: str) -> Decisio
     if decided.action == "promote":
         return Decision("recommend", decided.word, f"{decided.reason}; {change}")
     if decided.action == "wait":
-        return Decision("wait", decided.word, f"{_undecided(found)}; every benchmark measures it while it is there")
+        return Decision("wait", decided.word, f"{_undecided(found)}; {EVERY_TIME}")
     return Decision(
         "reject", decided.word, f"{decided.reason}; nothing is changed, take `candidate` out of the catalog"
     )
+
+
+def advise_engine(found: Mapping[str, Measured], promote_on: Collection[str], change: str) -> dict[str, Decision]:
+    """The same of an engine's image, by the arms that tried it: one engine answers for all models, so it is
+    recommended where every one of them says so.
+    """  # fmt: skip
+    decided = {arm: decide(one, promote_on, tries=1) for arm, one in found.items()}
+    against = {arm: one for arm, one in decided.items() if one.action != "promote"}
+    told = ", ".join(f"{arm} is {one.word}" for arm, one in against.items())
+    says: dict[str, Decision] = {}
+    for arm, one in decided.items():
+        if one.action == "wait":
+            says[arm] = Decision("wait", one.word, f"{_undecided(found[arm])}; {EVERY_TIME}")
+        elif one.action == "reject":
+            says[arm] = Decision("reject", one.word, f"{one.reason}; nothing is changed, {WITHOUT_ENGINE}")
+        elif not against:
+            says[arm] = Decision("recommend", one.word, f"{one.reason}; {change}")
+        else:
+            rejected = any(other.action == "reject" for other in against.values())
+            what = f"{one.reason}; but one engine answers for all models, and {told}"
+            says[arm] = Decision(
+                "reject" if rejected else "wait", one.word, f"{what}; {WITHOUT_ENGINE if rejected else EVERY_TIME}"
+            )
+    return says
 
 
 def is_due(tries: int, automatic: bool, most_tries: int = MOST_TRIES) -> bool:

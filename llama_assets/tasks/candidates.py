@@ -1,8 +1,9 @@
 """Candidates: the arms of a session beside what is current, and what becomes of them after its verdict.
 
-Here: which arms there are (current, the newest fingerprint that waits for its verdict, less what is quarantined), and
-settling a finished session: promote, reject or wait, and which loads failed. A decision is written to session.json
-before it is carried out and marked there afterwards, so a process killed in between leaves work that the next one ends.
+Here: which arms there are (current, the newest fingerprint that waits for its verdict, what the catalog tries, less
+what is quarantined), and settling a finished session: promote, reject or wait, and which loads failed. A decision is
+written to session.json before it is carried out and marked there afterwards, so a process killed in between leaves work
+that the next one ends.
 Not here: what to decide (`policy.promotion`), measuring (`bench`), judging (`verdict`).
 """
 
@@ -15,9 +16,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_assets.catalog import Automation, Catalog, Model
+from llama_assets.bench.rows import ENGINE_TRIED, candidate_arm, is_engine_arm
+from llama_assets.catalog import Automation, Catalog, Model, Tried
 from llama_assets.platforms import Platform
-from llama_assets.policy.promotion import Decision, Measured, advise, decide, is_due, is_quarantined, loading_key
+from llama_assets.policy.promotion import (
+    Decision,
+    Measured,
+    advise,
+    advise_engine,
+    decide,
+    is_due,
+    is_quarantined,
+    loading_key,
+)
 from llama_assets.store import Published, Store, Trial, short
 from llama_assets.tasks.messages import Serving, Settled
 
@@ -27,6 +38,10 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 TRIED = "candidate"  # the same place in the name of what the catalog tries
+FILES = frozenset(Tried.model_fields) - {"arguments", "context"}
+ENGINE_IMAGE = "engine.image"
+SESSIONS_BACK = 100
+"""Older folders are not looked through for what was said."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,8 @@ class Contender:
     last: str = ""
     tried: Mapping[str, Any] = field(default_factory=dict)
     """What the catalog says of it, as it would be written there."""
+    image: str | None = None
+    """The engine's image that is to answer it; None: the chosen one."""
 
     @property
     def is_tried(self) -> bool:
@@ -72,17 +89,22 @@ class Lineup:
 
     @property
     def arms(self) -> tuple[Contender, ...]:
-        """What is current, each followed by its candidates."""
-        return tuple(one for now in self.current for one in (now, *(c for c in self.due if c.of == now.arm)))
+        """What is current, each followed by its candidates; behind them those of another engine, so that in mirrored
+        blocks the arms of one engine follow each other.
+        """  # fmt: skip
+        here = [one for one in self.due if one.image is None]
+        told = [one for now in self.current for one in (now, *(c for c in here if c.of == now.arm))]
+        return (*told, *(one for one in self.due if one.image is not None))
 
 
 def serving_by(platform: Platform, catalog: Catalog) -> Serving:
     """How this platform serves this catalog's models."""
-    image = platform.engine_image(catalog)
+    image, tried = platform.engine_image(catalog), platform.tried_image(catalog)
     return Serving(
         engine=catalog.engine,
         automation=catalog.automation,
         image=image.reference if image else None,
+        tried_image=tried.reference if tried else None,
         ours=platform.candidates != "never",
     )
 
@@ -108,6 +130,8 @@ def lineup(store: Store, models: Sequence[Model], serving: Serving, automatic: b
             found.append((candidates, tried))
         if serving.automation.promotion == "on_verdict" and (newer := candidate(store, model.id)) is not None:
             found.append((candidates, _candidate(store, newer, model, serving)))
+        if serving.tried_image is not None:
+            found.append((candidates, _on_engine(published, model, serving, serving.tried_image)))
         for where, one in found:
             if why := quarantine(store, one, serving.automation.quarantine_after):
                 quarantined[one.arm] = why
@@ -161,6 +185,23 @@ def facts_of(one: Contender) -> dict[str, Any]:
     }
 
 
+def last_said(results: Path, contenders: Sequence[Contender]) -> dict[str, str]:
+    """What the newest session said of each of these that was measured in one, by its arm: of the same files, served in
+    the same way by the same engine.
+    """  # fmt: skip
+    from llama_assets.bench.record import newest_first
+
+    keys, found = {one.key: one.arm for one in contenders}, dict[str, str]()
+    for record in newest_first(results, at_most=SESSIONS_BACK) if keys else ():
+        for facts in record.values["arms"].values():
+            arm, decided = keys.get(str(facts.get("loading_key"))), facts.get("decided")
+            if arm is not None and decided:
+                found.setdefault(arm, f"{decided['action']}: {decided['reason']} (session {record.folder.name})")
+        if len(found) == len(keys):
+            break
+    return found
+
+
 def unsettled(results: Path) -> Path | None:
     """The newest session of the question that decides, if it is finished and a decision of it was not carried out."""
     from llama_assets.bench.record import newest_first
@@ -187,6 +228,7 @@ def settle(
 
     record = Record.read(folder)
     _note_loads(store, record)
+    _advise_on_engine(automation, record, judgement)
     settled = tuple(_settle(store, automation, record, judgement, arm) for arm in _candidates(record))
     for one in settled:
         say(f"{one.arm}: {one.action}: {one.reason}")
@@ -228,13 +270,31 @@ def _settle(store: Store, automation: Automation, record: Record, judgement: Jud
     )  # fmt: skip
 
 
+def _advise_on_engine(automation: Automation, record: Record, judgement: Judgement | None) -> None:
+    """What becomes of another engine's image, once for all the arms that tried it. Nothing is left to be done then."""
+    arms = {arm: record.arm(arm) for arm in _candidates(record) if is_engine_arm(arm)}
+    open_arms = {arm: facts for arm, facts in arms.items() if facts.get("decided") is None}
+    if not open_arms:
+        return
+    (image,) = {facts["tried"][ENGINE_IMAGE] for facts in arms.values()}
+    change = (
+        f"write `{ENGINE_IMAGE}: {image}` in the catalog, or in LLAMA_ASSETS_ENGINE_IMAGE where that chooses it, and "
+        "take `engine.candidate_image` out"
+    )
+    found = {arm: _measured(judgement, arm, facts) for arm, facts in arms.items()}
+    for arm, decision in advise_engine(found, automation.promote_on, change).items():
+        if arm in open_arms:
+            arms[arm]["decided"] = {**asdict(decision), "done": True}
+    record.write()
+
+
 def _change(model: str, tried: Mapping[str, Any]) -> str:
     return f"write it under models.{model} in the catalog and take `candidate` out: {json.dumps(tried)}"
 
 
 def _is_files(tried: Mapping[str, Any]) -> bool:
     """Whether it is files alone that are tried; what else is tried only a person can write where it is read."""
-    return not {"arguments", "context"} & tried.keys()
+    return tried.keys() <= FILES
 
 
 def _overtaken(store: Store, of: str, fingerprint: str, record: Record) -> Decision | None:
@@ -291,8 +351,6 @@ def _contender(published: Published, model: Model, serving: Serving) -> Contende
 
 def _tried(store: Store, current: Published, model: Model, serving: Serving) -> Contender | None:
     """What the catalog tries, if there is something left to be tried of it."""
-    from llama_assets.bench.rows import candidate_arm
-
     if model.candidate is None:
         return None
     arm = candidate_arm(model.id, TRIED)
@@ -311,6 +369,13 @@ def _tried(store: Store, current: Published, model: Model, serving: Serving) -> 
     )  # fmt: skip
 
 
+def _on_engine(current: Published, model: Model, serving: Serving, image: str) -> Contender:
+    """The model as it is now, answered by another engine."""
+    arm = candidate_arm(model.id, ENGINE_TRIED)
+    key = loading_key(current.fingerprint, model, serving.engine, image)
+    return Contender(arm, as_candidate(model, arm), current, key, model.id, tried={ENGINE_IMAGE: image}, image=image)
+
+
 def _wanted(store: Store, model: str) -> Published | None:
     """The files that the catalog's candidate names, where they are here and not refused. Raises Damaged."""
     name = next((name for name, what in store.tried(model).items() if what), None)
@@ -320,8 +385,6 @@ def _wanted(store: Store, model: str) -> Published | None:
 
 
 def _candidate(store: Store, published: Published, model: Model, serving: Serving) -> Contender:
-    from llama_assets.bench.rows import candidate_arm
-
     arm = candidate_arm(model.id, short(published.fingerprint))
     trials = store.trials(model.id).of("undecided", published.fingerprint)
     key = loading_key(published.fingerprint, model, serving.engine, serving.image)

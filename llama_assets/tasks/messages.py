@@ -57,12 +57,14 @@ class Download(Request):
 class Serving(Message):
     """How models are served, and what automation may do: what candidates and quarantine depend on beside the store.
 
-    `image` is the engine's, None where it is no pod of ours; `ours` is whether we tell the engine what to serve.
+    `image` is the engine's, None where it is no pod of ours; `tried_image` is measured beside it. `ours` is whether we
+    tell the engine what to serve.
     """
 
     engine: Engine
     automation: Automation
     image: str | None = None
+    tried_image: str | None = None
     ours: bool = True
 
 
@@ -88,6 +90,10 @@ class Benchmark(Request):
 
     `automatic`: no person asked for it, so the catalog's quiet hours and downtime a day hold for its lease. Who
     `asks_again` at the time that it names does not want it to wait for long.
+
+    `engine_image` is what the engine's pod is made from now, None: the chosen image. One lease is one image, so of a
+    session with arms of another one a task asks a part, and its answer says which image is wanted next.
+    `engine_trouble` is why no pod of the image becomes ready: then its arms are given up.
     """
 
     kind: ClassVar[TaskKind] = "benchmark"
@@ -96,6 +102,8 @@ class Benchmark(Request):
     further: dict[str, dict[str, Any]] = {}
     automatic: bool = False
     asks_again: bool = False
+    engine_image: str | None = None
+    engine_trouble: str = ""
 
     @property
     def deadline_s(self) -> float | None:
@@ -285,7 +293,7 @@ class Benchmarked(Answer):
 
     A model whose candidate was promoted has that one's figures. `quarantined` models were not measured, and why.
     `further` are the sessions of the further questions, by name. `postponed`: nothing was begun, and is to be asked for
-    again.
+    again. `engine_wanted`: the session is not done, and what is left is for an engine from this image.
     """
 
     session: str
@@ -295,6 +303,7 @@ class Benchmarked(Answer):
     quarantined: dict[str, str] = {}
     further: dict[str, Answered] = {}
     postponed: Postponed | None = None
+    engine_wanted: str | None = None
 
 
 class Judged(Answer):

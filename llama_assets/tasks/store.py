@@ -6,6 +6,7 @@ answer says why it is not the new one. Not here: how bytes are brought (`downloa
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_assets.catalog import Model
@@ -140,21 +141,22 @@ def store_task(work: Work) -> Inspected:
     return Inspected(
         current={model.id: _files(files) for model, files in found.items()},
         faults={name: says for name, says in faults.items() if says},
-        **_beside(store, request),
+        **_beside(store, request, work.platform.results),
     )
 
 
-def _beside(store: Store, request: Inspect) -> dict[str, Any]:
+def _beside(store: Store, request: Inspect, results: Path) -> dict[str, Any]:
     """What is not current and yet of interest, if that was asked."""
     if request.serving is None:
         return {}
-    from llama_assets.tasks.candidates import lineup
+    from llama_assets.tasks.candidates import last_said, lineup
 
     found = lineup(store, request.models, request.serving, request.automatic)
+    advised = last_said(results, [one for one in (*found.due, *found.waiting) if not one.is_files])
     candidates = tuple(
         Candidate(
             arm=one.arm, model=one.published.model, files=_files(one.published), due=one in found.due, tries=one.tries,
-            last=one.last,
+            last=advised.get(one.arm, one.last),
         )
         for one in (*found.due, *found.waiting)
     )  # fmt: skip

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from llama_assets.bench.question import Question
 from llama_assets.bench.ratings import Rating
-from llama_assets.bench.rows import NoRows, Row, incumbent_of, read_rows
+from llama_assets.bench.rows import NoRows, Row, incumbent_of, is_engine_arm, read_rows
 
 from .compare import described, lease, paired, ranking, seconds_pair, valid_pair
 from .evidence import Evidence, gather
@@ -30,6 +30,7 @@ from .warning_texts import worded
 from .warnings import THRESHOLDS, Seen, Thresholds, drifts, hidden_loads, look, too_marked
 
 SESSION_FILE = "session.json"
+OTHER_LEASES = "each engine had leases of its own, whose differences are part of this"
 
 
 class JudgingError(ValueError):
@@ -144,6 +145,8 @@ def judge_rows(
             (abs(trends[m].shift) for m in (one.a, one.b) if m in trends and trends[m].fires(thresholds)), default=0.0
         )
         notes = tuple(_differs(w) for w in warnings if w.effect == "no_recommendation" and w.model == one.b)
+        if is_engine_arm(one.b) and one.a == incumbent_of(one.b, evidence.arms):
+            notes = (*notes, OTHER_LEASES)
         pairs.append(seconds_pair(one, len(series), moved, stopped, notes, rules))
         valid = valid_pair(evidence, one.a, one.b, len(series), rules)
         pairs += [valid] if valid else []

@@ -224,7 +224,9 @@ QUIET: Mapping[Code, Callable[[Finding, Values], str]] = {
     "autocorrelation": lambda _, f: f"first autocorrelation {plain(f['r'])}; warns above {plain(f['limit'])}",
     "cold_load_in_sample": _no_loads,
     "mixed_mmproj": lambda _, f: f"{f['here']} in every arm",
-    "mixed_engine": lambda _, f: f"{f['here']} in every arm",
+    "mixed_engine": lambda _, f: (
+        f"{f['here']} in every arm" + (f" but those that try {f['tried']}" if f.get("tried") else "")
+    ),
     "leased_idle": lambda _, f: (
         f"{percent(f['share'])} % of {count(round(f['lease_s']))} leased seconds; warns above 10 % and 60 s"
     ),

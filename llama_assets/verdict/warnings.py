@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 
 from llama_assets.bench.question import Question, judge_answer
-from llama_assets.bench.rows import Row, incumbent_of
+from llama_assets.bench.rows import Row, incumbent_of, is_engine_arm
 
 from . import statistics
 from .compare import Paired, rate
@@ -318,8 +318,27 @@ def mixed_mmproj(seen: Seen) -> Iterator[Finding]:
 
 
 def mixed_engine(seen: Seen) -> Iterator[Finding]:
-    """Different engine images or builds, likewise."""
-    yield from _mixed(seen, "mixed_engine", {model: figures.engine for model, figures in seen.models.items()})
+    """Different engine images or builds, likewise. Arms that try another engine, each against its own model, are to
+    have one among themselves, and all others one.
+    """  # fmt: skip
+    told = {model: figures.engine for model, figures in seen.models.items()}
+    tried = [one.b for one in seen.series if is_engine_arm(one.b) and one.a == incumbent_of(one.b, told)]
+    others = {model: engine for model, engine in told.items() if model not in tried}
+    if not tried:
+        yield from _mixed(seen, "mixed_engine", told)
+        return
+    found = list(_mixed(seen, "mixed_engine", others))
+    first = next((model for model in tried if told[model] is not None), tried[0])
+    for model in tried:
+        if told[model] not in (None, told[first]):
+            found.append(
+                Finding("mixed_engine", model, {"here": told[model], "incumbent": told[first]}, "no_recommendation")
+            )
+    warned = [one for one in found if one.effect is not None]
+    yield from warned
+    own = told.get(seen.incumbent)
+    if not warned and None not in told.values() and own is not None:
+        yield Finding("mixed_engine", None, {"here": own, "tried": told[first]})
 
 
 def _mixed(seen: Seen, code: Code, told: Mapping[str, str | None]) -> Iterator[Finding]:

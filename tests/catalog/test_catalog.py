@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_assets.catalog import PACKAGED, Automation, Catalog, CatalogError, Tried, load
+from llama_assets.catalog import PACKAGED, Automation, Catalog, CatalogError, Engine, EngineImage, Tried, load
 
 FILES = "{prompt: questions/travel/prompt.txt, schema: questions/travel/schema.json}"
 
@@ -194,3 +194,26 @@ def test_a_further_question_has_a_name_need_not_rank_and_changes_the_hash_by_wha
         }})}
     )  # fmt: skip
     assert catalog.hash == elsewhere.hash != packaged.hash
+
+
+def test_the_image_that_is_tried_is_another_than_the_chosen_one_whoever_chose_that(tmp_path: Path) -> None:
+    one, other = (f"e/e@sha256:{n * 64}" for n in "12")
+    engine = Engine(image=one, candidate_image=other)
+    assert engine.tried_image() == EngineImage(other, "engine.candidate_image of the catalog")
+    assert engine.tried_image(other) is None, "LLAMA_ASSETS_ENGINE_IMAGE chose it"
+    assert Engine(image=one).tried_image() is None
+    shutil.copytree(PACKAGED.parent / "questions", tmp_path / "questions")
+
+    def with_images(image: str, candidate: str) -> Catalog:
+        said = f"engine:\n  image: {image}\n  candidate_image: {candidate}\n"
+        (tmp_path / "models.yaml").write_text(PACKAGED.read_text().replace("engine:\n", said, 1))
+        return load(tmp_path / "models.yaml")
+
+    assert with_images(one, other).engine.candidate_image == other
+    with pytest.raises(CatalogError, match="`candidate_image` names the image that is chosen already"):
+        with_images(one, one)
+    with pytest.raises(CatalogError, match=r"engine.candidate_image = 'e/e:latest': must be .*pinned by digest"):
+        with_images(one, "e/e:latest")
+    catalog = load()
+    trying = catalog.model_copy(update={"engine": catalog.engine.model_copy(update={"candidate_image": one})})
+    assert trying.hash != catalog.hash

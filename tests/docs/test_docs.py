@@ -118,7 +118,7 @@ def test_every_key_of_session_json_is_in_the_reference(demo_run):
 
 # Of candidates, which the demo has none of.
 OF_CANDIDATES = {("gguf/<m>", name) for name in ("candidate", "tried", "tried_error")} | {
-    ("benchmark/<m>", name) for name in ("candidate", "candidate_decision", "candidate_reason")
+    ("benchmark/<m>", f"{of}candidate{what}") for of in ("", "engine_") for what in ("", "_decision", "_reason")
 }
 
 # Of ratings, which the demo's photos have none of.

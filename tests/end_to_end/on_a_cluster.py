@@ -42,6 +42,7 @@ from tests.demo_run import own_environment
 from tests.manifests.calls import Recorded, recorded
 
 WORLD_IMAGE = "llama-assets-demo-world:test"
+ANOTHER_IMAGE = "llama-assets-demo-engine:test"
 ROUTER = "llama-server"  # the kit's image of llama.cpp's own server, which is a router too
 LOCK = Path("/tmp/llama-assets-cluster-demo.lock")  # these namespaces have one name, however many sessions there are
 OUT = ROOT / "figures" / "out" / "cluster.jsonl"
@@ -288,6 +289,13 @@ class World:
     def engine(self) -> dict[str, Any]:
         """llama-swap's Deployment."""
         return self.cluster.kube.get("Deployment", NAMESPACE, "llama-swap")
+
+    def another_standin(self, folder: Path) -> str:
+        """The stand-in engine in an image that is not the same, by digest."""
+        folder.mkdir()
+        (folder / "Dockerfile").write_text(f"FROM {WORLD_IMAGE}\nENV ANOTHER_ENGINE=1\n")
+        self.installation.site.build(ANOTHER_IMAGE, folder)
+        return pinned(self.cluster, ANOTHER_IMAGE.partition(":")[0])
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:

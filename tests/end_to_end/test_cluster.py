@@ -15,6 +15,7 @@ import subprocess
 import pytest
 import yaml
 
+from llama_assets.bench.record import Record
 from llama_assets.bench.rows import read_rows
 from llama_assets.demo.cluster_install import LABEL, NAMESPACE, TENANT, TENANT_NAMESPACE, NotOurs
 from llama_assets.gpu.note import LABEL as NOTE
@@ -132,6 +133,47 @@ def test_what_the_catalog_tries_is_served_for_its_measurement_only(world: World,
     assert arm.startswith(f"{MODELS[0]}@") and found["candidate_decision"] in ("wait", "recommend", "reject")
     rows = read_rows([world.sessions()[-1]])
     assert {(row.model, row.status) for row in rows} == {(MODELS[0], "ok"), (arm, "ok")} and len(rows) == 16
+    assert world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"] == before
+    is_as_it_was(world)
+    assert world.watch.most == 1, world.watch.seen
+
+
+@pytest.mark.long
+def test_another_image_of_the_engine_is_measured_under_leases_of_its_own_and_the_chosen_one_is_put_back(
+    world: World, tmp_path
+):
+    """Four blocks are five leases: chosen, tried, chosen, tried, chosen. The tenant has its card between them."""
+    tried = world.another_standin(tmp_path / "image")
+    catalog = small_catalog(tmp_path / "catalog", MODELS[:1], engine={"candidate_image": tried})
+    environment = world.environment(catalog, world.standin)
+    status, output = world.materialize(environment, f'key:"gguf/{MODELS[0]}" or key:"llama_swap"')
+    assert status == 0, output[-6000:]
+    before = world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"]
+    world.watch.again()
+    seen, jobs = len(world.watch.seen), len(world.jobs("benchmark"))
+    with world.timed("engine_candidate_s"):
+        status, output = world.materialize(environment, f'key:"benchmark/{MODELS[0]}" or key:"verdict"')
+    assert status == 0, output[-6000:]
+    found, arm = world.assets()[f"benchmark/{MODELS[0]}"], f"{MODELS[0]}@engine"
+    assert (found["engine_candidate"], found["engine_candidate_decision"]) == (arm, "wait"), (
+        "eight photos settle nothing"
+    )
+    assert found["checks"]["image_is_pinned"][0] == "SUCCEEDED"
+    session = world.sessions()[-1]
+    rows, record = read_rows([session]), Record.read(session)
+    assert {(row.model, row.status) for row in rows} == {(MODELS[0], "ok"), (arm, "ok")} and len(rows) == 16
+    by_lease = {
+        token: {row.model for row in rows if row.lease_token == token} for token in {r.lease_token for r in rows}
+    }
+    assert [by_lease[token] for token in sorted(by_lease)] == [{MODELS[0]}, {arm}, {MODELS[0]}, {arm}, {MODELS[0]}]
+    ran = {name: facts["engine"]["image"].partition("@")[2] for name, facts in record.values["arms"].items()}
+    assert ran == {name: image.partition("@")[2] for name, image in ((MODELS[0], world.standin), (arm, tried))}
+    assert record.finished and record.arm(arm)["decided"]["done"] and "VERDICT  session" in output
+    had = ["engine" if "llama-swap" in line else "tenant" for line in world.watch.seen[seen:] if "[]" not in line]
+    assert [who for who, _ in itertools.groupby(had)] == ["engine", "tenant"] * 5, world.watch.seen[seen:]
+    assert len(world.jobs("benchmark")) == jobs + 5
+    (container,) = world.engine()["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == world.standin, "the chosen one is put back"
     assert world.cluster.kube.get("ConfigMap", NAMESPACE, "llama-swap-config")["data"] == before
     is_as_it_was(world)
     assert world.watch.most == 1, world.watch.seen

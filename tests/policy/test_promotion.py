@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from llama_assets import catalog
-from llama_assets.policy.promotion import Measured, advise, decide, is_due, is_quarantined, loading_key, word_of
+from llama_assets.policy.promotion import (
+    Measured,
+    advise,
+    advise_engine,
+    decide,
+    is_due,
+    is_quarantined,
+    loading_key,
+    word_of,
+)
 
 BOTH = ("better", "equivalent")
 
@@ -114,3 +123,24 @@ def test_another_fingerprint_argument_context_or_image_is_free_again():
     assert len(keys) == 6
     renamed = model.model_copy(update={"id": "x", "aliases": ("y",)})
     assert loading_key("a" * 64, renamed, engine, "i@1") in keys, "names change nothing about loading"
+
+
+@pytest.mark.parametrize(
+    ("words", "actions", "says"),
+    [
+        (("better", "equivalent"), ("recommend", "recommend"), "edit the file"),
+        (("better", "worse"), ("reject", "reject"), "one engine answers for all models, and n@engine is worse"),
+        (
+            ("better", "inconclusive"),
+            ("wait", "wait"),
+            "one engine answers for all models, and n@engine is inconclusive",
+        ),
+        (("inconclusive", "worse"), ("wait", "reject"), "every benchmark measures it"),
+    ],
+)
+def test_an_engine_is_recommended_where_every_model_is_for_it(words, actions, says):
+    measured = {f"{model}@engine": Measured(word, word) for model, word in zip("mn", words, strict=True)}
+    found = advise_engine(measured, BOTH, "edit the file")
+    assert tuple(one.action for one in found.values()) == actions
+    assert tuple(one.word for one in found.values()) == words, "each keeps its own word"
+    assert says in found["m@engine"].reason

@@ -24,20 +24,22 @@ from PIL import Image
 from llama_assets import catalog as catalogs
 from llama_assets.bench.question import Question
 from llama_assets.bench.record import Record
-from llama_assets.catalog import Catalog
-from llama_assets.engine import Served
+from llama_assets.catalog import Catalog, EngineImage
+from llama_assets.engine import NotRolledOut, Served
 from llama_assets.launch import ProcessLauncher, Task
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
 from llama_assets.store import Store
 from llama_assets.tasks.benchmark import benchmark_task
 from llama_assets.tasks.candidates import Lineup, lineup, serving_by
-from llama_assets.tasks.messages import Benchmark, Benchmarked
+from llama_assets.tasks.messages import Benchmark, Benchmarked, Inspect
 from llama_assets.tasks.stopping import Stop
+from llama_assets.tasks.store import store_task
 from llama_assets.tasks.work import Work
-from tests.bench.driven import QUESTION, DrivenClock, DrivenEngine, Reply
+from tests.bench.driven import QUESTION, About, DrivenClock, DrivenEngine, Reply
 from tests.store.pairs import published
 
+IMAGE, NEW_IMAGE = (f"engines/one@sha256:{digit * 64}" for digit in "12")
 PHOTOS = 100  # as few as settle valid answers within five points where all of three arms are valid
 
 
@@ -47,6 +49,13 @@ class Engine(DrivenEngine):
 
     seconds: dict[str, float] = field(default_factory=dict)
     served: list[Served] = field(default_factory=list)
+    image: str | None = None
+    """What its pod is made from, where it is one."""
+    images: dict[str, str] = field(default_factory=dict)
+    """Image -> why no pod of it becomes ready."""
+
+    def about(self, model: str) -> About:
+        return About(build=f"b of {self.image}" if self.image else self.build)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,9 +76,21 @@ class DrivenPlatform(Platform):
         return Store(self.settings.store, at=self.at)
 
     @contextlib.contextmanager
-    def engine(self, catalog: Catalog, served: Sequence[Served], *_: Any) -> Iterator[Engine]:  # type: ignore[override]
+    def engine(self, catalog: Catalog, served: Sequence[Served], *more: Any) -> Iterator[Engine]:  # type: ignore[override]
+        """As a cluster's: the pod there is must be made from the image that is wanted."""
         self.driven.served = list(served)
+        wanted = more[-1] or self.engine_image(catalog)
+        if wanted is not None:
+            assert self.driven.image == wanted.reference, "the holder proves the image"
+            if why := self.driven.images.get(wanted.reference):
+                raise NotRolledOut("the engine", 900.0, why)
         yield self.driven
+
+    def engine_image(self, catalog: Catalog) -> EngineImage | None:
+        return catalog.engine.chosen_image() if self.driven.image else None
+
+    def tried_image(self, catalog: Catalog) -> EngineImage | None:
+        return catalog.engine.tried_image() if self.driven.image else None
 
 
 @dataclass
@@ -86,6 +107,8 @@ class World:
     card_gib: float | None = None
     tried: catalogs.Tried | None = None
     further: dict[str, Question] = field(default_factory=dict)
+    tried_image: str | None = None
+    blocks: int = 4
 
     @classmethod
     def make(cls, folder: Path) -> World:
@@ -118,10 +141,12 @@ class World:
             )
             for name in ("m", "n")
         )
-        spec = packaged.benchmark.model_copy(update={"photos": PHOTOS, "incumbent": "n"})
+        spec = packaged.benchmark.model_copy(update={"photos": PHOTOS, "incumbent": "n", "blocks": self.blocks})
         automation = catalogs.Automation(**self.automation)
         gpu = packaged.gpu.model_copy(update={"memory_gib": self.card_gib})
-        return packaged.model_copy(update={"models": models, "benchmark": spec, "automation": automation, "gpu": gpu})
+        engine = packaged.engine.model_copy(update={"image": IMAGE, "candidate_image": self.tried_image})
+        changed = {"models": models, "benchmark": spec, "automation": automation, "gpu": gpu, "engine": engine}
+        return packaged.model_copy(update=changed)
 
     @property
     def platform(self) -> DrivenPlatform:
@@ -139,15 +164,17 @@ class World:
         """A verified set that nobody promoted; returns its fingerprint."""
         return published(self.store, self.folder / "files", model, seed)
 
-    def benchmark(self, *models: str, automatic: bool = False) -> Benchmarked:
-        """One benchmark of these models, or of all."""
+    def benchmark(self, *models: str, automatic: bool = False, **engine: str) -> Benchmarked:
+        """One benchmark of these models, or of all; `engine` says which image its pod is made from."""
         catalog = self.catalog.only(models) if models else self.catalog
         further = {name: question.to_json() for name, question in self.further.items()}
-        request = Benchmark(catalog=catalog, question=QUESTION.to_json(), further=further, automatic=automatic)
+        request = Benchmark(
+            catalog=catalog, question=QUESTION.to_json(), further=further, automatic=automatic, **engine
+        )
         task = Task("benchmark", "run", "step", request.model_dump(mode="json"))
         return benchmark_task(Work(task, self.platform, self.said.append, Stop()))
 
-    def killed_at(self, step: str | int, *models: str) -> None:
+    def killed_at(self, step: str | int, *models: str, **engine: str) -> None:
         """A benchmark in a process of its own that ends by SIGKILL once the store says `step`, or, for `decided`, once
         session.json first holds a decision; for a number, at that request. A fork: importing takes longest.
         """
@@ -166,7 +193,7 @@ class World:
                 if isinstance(step, int):
                     self.engine.before_answer = lambda n: os.kill(os.getpid(), signal.SIGKILL) if n == step else None
                 self.at = lambda reached: os.kill(os.getpid(), signal.SIGKILL) if reached == step else None
-                self.benchmark(*models)
+                self.benchmark(*models, **engine)
             finally:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
@@ -175,6 +202,12 @@ class World:
     def lineup(self, automatic: bool = False) -> Lineup:
         """What the next benchmark would measure."""
         return lineup(self.store, self.catalog.models, serving_by(self.platform, self.catalog), automatic)
+
+    def found_out(self) -> dict[str, str]:
+        """What `llama-assets candidates` says of each."""
+        request = Inspect(models=self.catalog.models, serving=serving_by(self.platform, self.catalog))
+        task = Task("store", "run", "step", request.model_dump(mode="json"))
+        return {one.arm: one.last for one in store_task(Work(task, self.platform, print, Stop())).candidates}
 
     def sessions(self) -> list[Path]:
         """Every session's folder, oldest first."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llama_assets.verdict import judge, render_html, render_markdown, render_text, verdict_png
+import pytest
+
+from llama_assets.verdict import Judgement, judge, render_html, render_markdown, render_text, verdict_png
 
 from .sessions import Recipe, write
 
@@ -65,3 +67,38 @@ def test_an_arm_that_never_answered_is_in_the_report_with_why(tmp_path: Path) ->
     (folder / "session.json").write_text(json.dumps(session))
     page = render_html(judge(folder), folder)
     assert CANDIDATE in page and "no tensors" in page
+
+
+ENGINES = ("incumbent", "second", "incumbent@engine", "second@engine")
+OLD, NEW, NEWER = ({"kind": "llama-swap", "image": f"i@sha256:{n}"} for n in "123")
+
+
+def engines(tmp_path: Path, name: str, **told: dict[str, str]) -> Judgement:
+    changed = {model: told.get(model, NEW if "@" in model else OLD) for model in ENGINES}
+    return judge(write(tmp_path / name, Recipe(models=ENGINES, ratios=(1, 1, 0.6, 0.6)), engine=changed))
+
+
+def test_another_engine_is_what_its_arms_try_and_each_pair_says_whose_leases_are_in_it(tmp_path: Path) -> None:
+    j = engines(tmp_path, "s")
+    assert "mixed_engine" not in {warned.code for warned in j.warnings}
+    (quiet,) = (one for one in j.quiet if one.code == "mixed_engine")
+    assert "i@sha256:1 in every arm but those that try llama-swap, i@sha256:2" in quiet.detail
+    pairs = {(pair.a, pair.b): pair for pair in j.pairs if pair.metric == "seconds"}
+    assert set(pairs) == {("incumbent", "second"), ("incumbent", "incumbent@engine"), ("second", "second@engine")}
+    assert "leases of its own" in str(pairs["second", "second@engine"].note)
+    assert "leases" not in str(pairs["incumbent", "second"].note)
+
+
+@pytest.mark.parametrize(
+    ("arm", "engine"), [("second", NEW), ("second@engine", NEWER), ("second@engine", OLD), ("incumbent@engine", OLD)]
+)
+def test_two_engines_on_one_side_of_the_comparison_are_a_mix(tmp_path: Path, arm: str, engine: dict[str, str]) -> None:
+    found = [warned for warned in engines(tmp_path, "s", **{arm: engine}).warnings if warned.code == "mixed_engine"]
+    assert [warned.effect for warned in found] == ["no_recommendation"], found
+
+
+def test_against_another_arm_than_its_own_model_a_tried_engine_is_a_mix(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "s", Recipe(models=ENGINES[:3]), engine={ENGINES[2]: NEW, ENGINES[0]: OLD, ENGINES[1]: OLD}
+    )
+    assert "mixed_engine" in {warned.code for warned in judge(folder, incumbent="second").warnings}
