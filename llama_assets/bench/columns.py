@@ -68,6 +68,8 @@ REPEATING = frozenset(
     {"session", "model", "photo", "status", "finish_reason", "error", "marked"}
 )  # the same text often
 
+LARGEST = 2**63  # Parquet holds integers below it
+
 # (None, the value) or (what is allowed, None).
 Read = tuple[str | None, Any]
 
@@ -113,14 +115,17 @@ def read_column(column: Column, values: list[Any]) -> list[Any] | None:
 
 def _from_zero(values: list[Any]) -> bool:
     numbers = [value for value in values if value is not None]
-    return min(numbers) >= 0 and math.isfinite(sum(numbers))  # a sum with NaN is NaN
+    try:
+        return bool(min(numbers) >= 0 and sum(numbers) < LARGEST)  # a sum with NaN is not below anything
+    except OverflowError:  # a fraction and an integer of 400 digits
+        return False
 
 
 def _each(read: Callable[[str], Any], values: list[Any]) -> list[Any] | None:
     """None where one cannot be read."""
     try:
         return [None if value is None else read(value) for value in values]
-    except ValueError:
+    except (ValueError, RecursionError):  # [[[[...
         return None
 
 
@@ -160,11 +165,11 @@ def _read_integer(value: Any) -> Read:
         whole = int(value)
     else:
         return "a whole number from 0", None
-    return (None, whole) if whole >= 0 else ("a whole number from 0", None)
+    return (None, whole) if 0 <= whole < LARGEST else ("a whole number from 0", None)
 
 
 def _read_seconds(value: Any) -> Read:
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < LARGEST:
         return None, float(value)
     return "a number of seconds from 0", None
 
@@ -206,7 +211,7 @@ def _read_json(value: Any) -> Read:
     if isinstance(value, str):
         try:
             json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "JSON text", None
         return None, value
     return "JSON text", None

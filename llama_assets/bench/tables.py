@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .columns import BY_NAME, REPEATING, REQUIRED, Column, read_column, read_value, spelled
+from .heading import not_a_head, not_json, not_utf8, ours, separator
 
 BATCH = 4096  # rows
 
@@ -101,14 +102,14 @@ def json_lines(path: Path, say: Callable[[str], None]) -> Iterator[Batch]:
             for number, line in islice(lines, BATCH):
                 try:
                     record = json.loads(line)
-                except ValueError as error:  # a JSONDecodeError, or bytes that are not UTF-8
+                except (ValueError, RecursionError) as error:  # not JSON, bytes that are not UTF-8, [[[[...
                     if line.endswith(b"\n"):
-                        failed = NotRows(path, number, f"is not JSON: {error}")
+                        failed = NotRows(path, number, not_json(error))
                     else:
                         say(f"{path}: the last line is torn and left out")
                     break
                 if not isinstance(record, dict):
-                    failed = NotRows(path, number, "is not a JSON object")
+                    failed = NotRows(path, number, "is not a JSON object; each line is one")
                     break
                 numbers.append(number)
                 records.append(record)
@@ -131,28 +132,33 @@ def _parquet(path: Path, say: Callable[[str], None]) -> Iterator[Batch]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            ours, number = [name for name in names if name in BY_NAME], 0
-            for batch in file.iter_batches(BATCH, columns=ours):
+            if wrong := not_a_head(names):
+                raise NotRows(path, None, wrong)
+            called, number = {names[at]: name for at, name in ours(names)}, 0
+            for batch in file.iter_batches(BATCH, columns=list(called)):
                 numbers = range(number + 1, number + 1 + batch.num_rows)
                 number += batch.num_rows
                 read = zip(batch.schema.names, batch.columns, strict=True)
-                yield _checked(path, numbers, {name: column.to_pylist() for name, column in read}, shared)
+                yield _checked(path, numbers, {called[name]: column.to_pylist() for name, column in read}, shared)
     except (pa.ArrowException, OSError) as error:
-        raise NotRows(path, None, f"is not Parquet: {error}") from None
+        raise NotRows(path, None, f"cannot be read as Parquet: {error}") from None
     _say_foreign(path, names, say)
 
 
 def _csv(path: Path, say: Callable[[str], None]) -> Iterator[Batch]:
     shared, number = _Shared(), 0
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
         failed: RowsError | None = None
         header: list[str] = []
         try:
-            header = next(reader, [])
+            first = next((line for line in file if line.strip()), "")
+            file.seek(0)
+            reader = csv.reader(file, strict=True, delimiter=separator(first))
+            header = next((cells for cells in reader if any(map(str.strip, cells))), [])
         except (csv.Error, UnicodeDecodeError) as error:
-            failed = NotRows(path, 1, f"is not CSV: {error}")
-        ours = [(at, name) for at, name in enumerate(header) if name in BY_NAME]
+            failed = _not_csv(path, 1, error)
+        if header and (wrong := not_a_head(header)):
+            failed = NotRows(path, None, wrong)
         while failed is None:
             held: list[list[str]] = []
             try:
@@ -160,14 +166,14 @@ def _csv(path: Path, say: Callable[[str], None]) -> Iterator[Batch]:
                     if len(cells) == len(header):
                         held.append(cells)
                     elif cells:
-                        reason = f"has not the {len(header)} values of the header"
+                        reason = f"has not the {len(header)} values of the header, but {len(cells)}"
                         failed = NotRows(path, number + len(held) + 1, reason)
                         break
             except (csv.Error, UnicodeDecodeError) as error:
-                failed = NotRows(path, number + len(held) + 1, f"is not CSV: {error}")
+                failed = _not_csv(path, number + len(held) + 1, error)
             if held:
                 turned = list(zip(*held, strict=True))
-                columns = {name: spelled(BY_NAME[name], turned[at]) for at, name in ours}
+                columns = {name: spelled(BY_NAME[name], turned[at]) for at, name in ours(header)}
                 numbers = range(number + 1, number + 1 + len(held))
                 number += len(held)
                 yield _checked(path, numbers, columns, shared)
@@ -176,6 +182,12 @@ def _csv(path: Path, say: Callable[[str], None]) -> Iterator[Batch]:
     if failed:
         raise failed
     _say_foreign(path, header, say)
+
+
+def _not_csv(path: Path, row: int, error: csv.Error | UnicodeDecodeError) -> NotRows:
+    if isinstance(error, UnicodeDecodeError):
+        return NotRows(path, None, not_utf8(path, error))
+    return NotRows(path, row, f"is not CSV: {error}; a quotation mark in a value is doubled, and each is closed")
 
 
 # --- values checked --------------------------------------------------------------------------------------------------
@@ -222,6 +234,6 @@ def _checked(
 
 
 def _say_foreign(path: Path, names: Iterable[str], say: Callable[[str], None]) -> None:
-    foreign = sorted({name for name in names if name and name not in BY_NAME})
+    foreign = sorted({name for name in names if name and name.strip().lower() not in BY_NAME})
     if foreign:
         say(f"{path}: columns that are not ours are left out: {', '.join(foreign)}")
