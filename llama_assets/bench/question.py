@@ -48,18 +48,19 @@ class NotReadable(QuestionError):
         super().__init__(file, reason)
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.reason}. The catalog names it under `benchmark.question`"
+        return f"{self.file}: {self.reason}. It is named by `benchmark.question` in the catalog, or by --question"
 
 
 class BadSchema(QuestionError):
-    """`where` is the path in the schema, `$` its root."""
+    """`where` is the path in the schema, `$` its root; `file` holds it, where it came from a file of its own."""
 
-    def __init__(self, where: str, reason: str) -> None:
-        self.where, self.reason = where, reason
-        super().__init__(where, reason)
+    def __init__(self, where: str, reason: str, file: Path | None = None) -> None:
+        self.where, self.reason, self.file = where, reason, file
+        super().__init__(where, reason, file)
 
     def __str__(self) -> str:
-        return f"the question's schema is wrong at {self.where}: {self.reason}"
+        named = f"{self.file}: " if self.file else ""
+        return f"{named}the question's schema is wrong at {self.where}: {self.reason}"
 
 
 class NoRankingKey(QuestionError):
@@ -70,6 +71,8 @@ class NoRankingKey(QuestionError):
         super().__init__(key, there)
 
     def __str__(self) -> str:
+        if not self.key:
+            return f"several numbers of the schema could rank photos ({', '.join(self.there)}); choose by --ranking-key"
         some = f"it has {', '.join(self.there)}" if self.there else "it has none; add one"
         return f"`ranking_key: {self.key}` is not an integer or number property of the question's schema; {some}"
 
@@ -163,7 +166,7 @@ class Question:
     def of_answers(cls, schema: Path, ranking_key: str | None = None) -> Question:
         """What answers measured elsewhere should obey; the prompt is not known, so it cannot be asked.
 
-        Without `ranking_key` the schema's only number ranks.
+        Without `ranking_key` the schema's only number ranks; without a number nothing does.
 
         Raises:
             NotReadable, BadSchema, NoRankingKey: as above; the last also when several numbers could rank.
@@ -171,8 +174,11 @@ class Question:
         wanted = _json(schema)
         properties = wanted.get("properties", {}) if isinstance(wanted, dict) else {}
         numeric = [name for name, below in properties.items() if _numeric(below)]
-        key = ranking_key or (numeric[0] if len(numeric) == 1 else "")
-        return cls(prompt="", schema=wanted, ranking_key=key, structured_output="response_format")
+        alone = numeric[0] if len(numeric) == 1 else "" if numeric else None
+        try:
+            return cls("", wanted, ranking_key or alone, "response_format")
+        except BadSchema as error:
+            raise BadSchema(error.where, error.reason, schema) from None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; `from_json` gives an equal question."""

@@ -172,5 +172,10 @@ def test_a_schema_alone_judges_answers_measured_elsewhere(tmp_path):
     assert judge_answer('{"score": "3"}', question).schema_valid is False
     schema.write_text('{"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "number"}}}')
     assert Question.of_answers(schema, "b").ranking_key == "b"
-    with pytest.raises(NoRankingKey, match="it has a, b"):
+    with pytest.raises(NoRankingKey, match=r"several numbers .* \(a, b\); choose by --ranking-key"):
+        Question.of_answers(schema)
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "string"}}}')
+    assert Question.of_answers(schema).ranking_key is None, "a question need not rank"
+    schema.write_text('{"type": "object", "properties": {"a": {"type": "strin"}}}')
+    with pytest.raises(BadSchema, match=rf"{schema}: the question's schema is wrong at \$.properties.a.type"):
         Question.of_answers(schema)
