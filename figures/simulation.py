@@ -137,6 +137,7 @@ class PlayedReply:
     completion_tokens: int | None = 80
     cached_tokens: int | None = 0
     error: str | None = None
+    first_tokens: tuple[tuple[str, float], ...] = ()
 
     @property
     def prompt_seconds(self) -> float:
@@ -197,6 +198,8 @@ class PlayedEngine:
 
     def ask(self, model: str, ask: Ask) -> PlayedReply:
         """A valid answer."""
+        if ask.logprobs:
+            return PlayedReply(0.0, "Grey")
         pace = self._pace.get(self._arms[model], 1.0) or 1.0
         seconds = ANSWER_S * pace * self._chance.lognormvariate(0, 0.08)
         self._clock.move(seconds)

@@ -14,7 +14,10 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 @dataclass(frozen=True)
 class Ask:
-    """One request. At most one of `grammar` (GBNF) and `json_schema` (for `response_format`) is set."""
+    """One request. At most one of `grammar` (GBNF) and `json_schema` (for `response_format`) is set.
+
+    `logprobs` is how many of the likeliest first tokens are wanted with their log-probabilities.
+    """
 
     prompt: str
     image_jpeg: bytes
@@ -22,6 +25,7 @@ class Ask:
     timeout_s: float
     grammar: str | None = None
     json_schema: Mapping[str, Any] | None = None
+    logprobs: int = 0
 
 
 class Reply(Protocol):
@@ -66,6 +70,10 @@ class Reply(Protocol):
     @property
     def generation_seconds(self) -> float | None:
         """Seconds the engine wrote."""
+
+    @property
+    def first_tokens(self) -> Sequence[tuple[str, float]]:
+        """Likely first tokens with their log-probabilities; empty where nobody asked, or the engine does not tell."""
 
     @property
     def error(self) -> str | None:

@@ -1,15 +1,16 @@
-"""A canary for each arm: two cheap answers that show a hopeless one before it costs an hour of a lent card.
+"""A canary for each arm: a few cheap answers that show a hopeless one before it costs an hour of a lent card.
 
-Here: whether the model answers at all, keeps its thinking to itself, stops by itself, is fast enough, and whether the
-engine really holds it to a schema: the probe's only legal answer is a word that no model would say freely, because
-engines fall back to free text without a word. Not here: loading (`session`), scores (`verdict`).
+Here: whether the model answers at all, keeps its thinking to itself, stops by itself, is fast enough, whether pictures
+reach it (`sight`), and whether the engine really holds it to a schema: the probe's only legal answer is a word that no
+model would say freely, because engines fall back to free text without a word. Not here: loading (`session`), scores
+(`verdict`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,8 +18,13 @@ from .asking import Ask, Reply
 from .causes import Cause, of_answer, too_old
 from .failures import THINKING, loop
 from .question import Question, judge_answer
+from .sight import Sight, asks, compared
 
 PROBE_WORD = "vexilquorn-83"
+BLIND = (
+    "the picture does not reach the model: a red and a blue one leave the same chances for the next word; "
+    "a damaged projector, or one that its engine does not use"
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class CanaryLimits:
     probe_max_tokens: int = 64
     tokens_per_second: float = 1.0  # fewer is a model beside the GPU, or on one without a path for it
     least_tokens: int = 8  # fewer tell nothing about speed
-    ask_s: float = 25.0  # longest for one of its two requests: together they stay below a minute
+    ask_s: float = 25.0  # longest for one of its two requests with a photo
+    sight_s: float = 5.0  # longest for one of its two single tokens: together all four stay within a minute
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Canary:
     tokens_per_second: float | None = None
     enforced: bool | None = None
     cause: Cause | None = None
+    sight: Sight | None = None
 
     @property
     def passed(self) -> bool:
@@ -110,7 +118,7 @@ def examine(
 ) -> Canary:
     """Judge an arm by what is served, by the answer to its warm-up image and by a probe of the schema.
 
-    Asks one to two more times, `limits.ask_s` each at most.
+    Asks three to four more times: one or two with the photo, `limits.ask_s` each at most, and two for a single token.
 
     Raises:
         Unanswered: a request failed.
@@ -126,6 +134,10 @@ def examine(
         told = f"; {why}" if (why := loop(warm_up.text)) else ""
         reason = f"it does not end an answer within {asked.max_tokens} tokens{told}"
         return replace(seen, cause="broken" if told else "length", reason=reason)
+    shown = asks(min(asked.timeout_s, limits.sight_s))
+    seen = replace(seen, sight=compared(ask(shown[0]), ask(shown[1])))
+    if seen.sight and seen.sight.reached is False:
+        return replace(seen, cause="projector", reason=BLIND)
     probing = replace(probe(), structured_output=question.structured_output)
     answer = _answer(ask, request(probing, asked.image_jpeg, limits.probe_max_tokens, within)).text
     seen = replace(seen, enforced=judge_answer(answer, probing).schema_valid)
@@ -163,6 +175,7 @@ def to_json(seen: Canary) -> dict[str, Any]:
         "tokens_per_second": seen.tokens_per_second,
         "enforced": seen.enforced,
         "cause": seen.cause,
+        "sight": None if seen.sight is None else asdict(seen.sight),
     }
 
 

@@ -70,6 +70,10 @@ class Ask(Protocol):
     def json_schema(self) -> Mapping[str, Any] | None:
         """The same as JSON Schema, by `response_format`."""
 
+    @property
+    def logprobs(self) -> int:
+        """How many of the likeliest first tokens are wanted with their log-probabilities; 0 for none."""
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -77,7 +81,8 @@ class Reply:
 
     `seconds` runs from sending to the last byte. `reasoning` is thinking that leaked although it was switched off.
     `retries` is how often it was asked in vain before, without the model seeing it; the waits are in `waited_seconds`,
-    and `seconds` is the last time alone.
+    and `seconds` is the last time alone. `first_tokens` are those that could have been the answer's first, likeliest
+    first, with their log-probabilities before sampling; empty where nobody asked or the engine does not tell.
     """
 
     status: Status
@@ -93,6 +98,7 @@ class Reply:
     error: str | None = None
     retries: int = 0
     waited_seconds: float = 0.0
+    first_tokens: tuple[tuple[str, float], ...] = ()
     retry_after_s: float | None = field(default=None, repr=False)
 
     @property
@@ -209,6 +215,8 @@ def _body(model: str, ask: Ask) -> bytes:
     elif ask.json_schema is not None:
         schema = {"name": "answer", "strict": True, "schema": dict(ask.json_schema)}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if ask.logprobs:
+        body |= {"logprobs": True, "top_logprobs": ask.logprobs}
     # The image is put in afterwards: base64 needs no escaping, and looking for what to escape costs a millisecond.
     image = b"data:image/jpeg;base64," + base64.b64encode(ask.image_jpeg)
     return json.dumps(body).encode().replace(HERE.encode(), image, 1)
@@ -260,6 +268,7 @@ class _Answer:
     text: list[str] = field(default_factory=list)
     reasoning: list[str] = field(default_factory=list)
     finish_reason: str | None = None
+    first_tokens: tuple[tuple[str, float], ...] = ()
     usage: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
 
@@ -271,6 +280,11 @@ class _Answer:
             if piece := delta.get("reasoning_content"):
                 self.reasoning.append(piece)
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            if not self.first_tokens and (said := (choice.get("logprobs") or {}).get("content")):
+                told = said[0].get("top_logprobs") or ()
+                self.first_tokens = tuple(
+                    (one["token"], one["logprob"]) for one in told if {"token", "logprob"} <= one.keys()
+                )
         self.usage = event.get("usage") or self.usage
         self.timings = event.get("timings") or self.timings
 
@@ -293,6 +307,7 @@ class _Answer:
             prompt_seconds=_from_ms(timings.get("prompt_ms")),
             generation_seconds=_from_ms(timings.get("predicted_ms")),
             error=error,
+            first_tokens=self.first_tokens,
             retry_after_s=retry_after_s,
         )
 

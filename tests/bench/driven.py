@@ -57,6 +57,7 @@ class Reply:
     prompt_seconds: float | None = 0.4
     generation_seconds: float | None = 0.5
     error: str | None = None
+    first_tokens: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class DrivenEngine:
     before_answer: Callable[[int], None] = lambda n: None
     foreign: Callable[[int], list[str]] = lambda n: []
     build: str = "b1"
+    sees: Callable[[str, Ask], Reply] = lambda model, ask: Reply(seconds=0.0, text="Grey")
 
     def __post_init__(self) -> None:
         self.log: list[tuple[str, ...]] = []
@@ -111,6 +113,8 @@ class DrivenEngine:
         if ask.prompt == probe().prompt:
             self.log.append(("probe", model))
             reply = Reply(text=self.probed(model))
+        elif ask.logprobs:
+            reply = self.sees(model, ask)
         else:
             self.requests += 1
             self.log.append(("ask", model, str(hash(ask.image_jpeg))))

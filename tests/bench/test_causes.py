@@ -48,17 +48,53 @@ def test_a_schema_that_is_not_held_is_the_engines_doing():
     assert saw(Reply(text=GOOD), probed="A pier.").cause == "schema"
 
 
+def shown(*replies: Reply):
+    """What the canary found with these answers to its two pictures."""
+    left = list(replies)
+
+    def ask(what):
+        return left.pop(0) if what.logprobs else Reply(text='{"word": "vexilquorn-83", "number": 83}')
+
+    return examine(Reply(text=GOOD), ASKED, ask, QUESTION, CanaryLimits())
+
+
+def chances(*changed: float, text: str = "Red") -> Reply:
+    words = ("Red", "Blue", "The", "Grey", "It")
+    told = [-0.5 - n + change for n, change in enumerate([*changed, *[0.0] * (5 - len(changed))])]
+    return Reply(text=text, first_tokens=tuple(zip(words, told, strict=True)))
+
+
+def test_pictures_that_change_nothing_do_not_reach_the_model():
+    found = shown(chances(), chances(1e-6))
+    assert found.cause == "projector" and found.reason.startswith("the picture does not reach the model")
+    assert found.sight.reached is False and found.sight.words == ("Red", "Red")
+
+
+@pytest.mark.parametrize(
+    "replies",
+    [
+        pytest.param((chances(), chances(0.01)), id="a weak model that calls both red"),
+        pytest.param((chances(), Reply(text="Blue")), id="one of them without chances"),
+        pytest.param((Reply(text="Red"), Reply(text="Red")), id="an engine that does not tell chances"),
+        pytest.param(2 * (Reply(text="<", first_tokens=(("<", 0.0), ("a", -90.0), ("b", -91.0))),), id="one way on"),
+        pytest.param((chances(), Reply(status="timeout", error="timeout: 5 s")), id="a slow one"),
+        pytest.param(2 * (Reply(status="error", error="rejected: no logprobs here"),), id="an engine that refuses"),
+    ],
+)
+def test_an_arm_is_not_ended_by_what_proves_nothing(replies):
+    assert shown(*replies).passed
+
+
 def test_the_canary_takes_less_than_a_minute():
     asked = []
 
     def ask(what):
         asked.append(what.timeout_s)
-        return Reply(text=GOOD, finish_reason="length")
+        return Reply(text=GOOD)
 
     slow = request(QUESTION, b"jpeg", 100, 600.0)
     examine(Reply(text=GOOD, finish_reason="length"), slow, ask, QUESTION, CanaryLimits())
-    examine(Reply(text=GOOD), slow, ask, QUESTION, CanaryLimits())
-    assert len(asked) == 2 and sum(asked) <= 60.0
+    assert len(asked) == 4 and sum(asked) <= 60.0
 
 
 @pytest.mark.parametrize(

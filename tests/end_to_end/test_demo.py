@@ -91,7 +91,7 @@ def test_llama_servers_own_log_counts_as_many_answers_as_there_are_rows_and_the_
         assert not asked - answered, "every row is an answer that the server gave, token for token"
         unmeasured = sum((answered - asked).values())
         warm_ups = sum(load["model"] == model for load in loads)
-        assert unmeasured == warm_ups + 1, "one warm-up image a load, and the canary's probe"
+        assert unmeasured == warm_ups + 3, "one warm-up image a load, and the canary's two colours and its probe"
 
 
 def test_the_models_look_at_the_photos(demo_run, tmp_path):

@@ -43,6 +43,7 @@ class Question:
     timeout_s: float = 60.0
     grammar: str | None = 'root ::= "{\\"score\\": " [1-9] "}"'
     json_schema: dict[str, Any] | None = None
+    logprobs: int = 0
 
 
 def photo(colour: str = "navy") -> bytes:
