@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from .heading import separator
+
 RATINGS_FILE = "ratings.csv"
 COLUMNS = ("photo", "favourite", "stars")
 YES, NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
@@ -87,15 +89,17 @@ def read_ratings(path: Path) -> dict[str, Rating]:
     """Ratings by photo, in the file's order, of a CSV with the header `photo,favourite,stars`.
 
     `photo` is the name that the rows use: the path below the folder, with `/`. `favourite` is true or false (or 1 and
-    0, yes and no), `stars` 1 to 5; an empty cell, or a column that is missing, is "not said". Further columns and a
-    byte order mark, as spreadsheets write them, do not matter.
+    0, yes and no), `stars` 1 to 5; an empty cell, or a column that is missing, is "not said". Further columns, a
+    byte order mark and semicolons or tabs for commas, as spreadsheets write them, do not matter.
 
     Raises:
         UnreadableRatings, WrongColumns, WrongCell, RatedTwice: naming file, line, column, value and what is allowed.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _ratings(path, csv.reader(file, strict=True))
+            first = file.readline()
+            file.seek(0)
+            return _ratings(path, csv.reader(file, strict=True, delimiter=separator(first)))
     except OSError as error:
         raise UnreadableRatings(path, error.strerror or type(error).__name__) from None
     except UnicodeDecodeError as error:

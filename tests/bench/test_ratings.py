@@ -28,6 +28,9 @@ def test_favourites_and_stars_are_read_and_empty_is_not_said(tmp_path: Path) -> 
 def test_a_spreadsheets_habits_do_not_matter(tmp_path: Path) -> None:
     text = '\ufeffStars, Photo ,note,Favourite\r\n4,"a, b.jpg",nice,YES\r\n\r\n,"c.jpg"\r\n'
     assert read_ratings(written(tmp_path, text)) == {"a, b.jpg": Rating(True, 4), "c.jpg": Rating()}
+    for sign in (";", "\t"):
+        text = f"photo{sign}stars\n" + f'"a;\tb"{sign}3\n'
+        assert read_ratings(written(tmp_path, text)) == {"a;\tb": Rating(None, 3)}
 
 
 def test_one_of_the_two_columns_is_enough(tmp_path: Path) -> None:

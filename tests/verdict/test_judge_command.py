@@ -155,6 +155,13 @@ def test_parquet_of_other_types_is_read_where_nothing_is_guessed(judge: Judge, t
     assert "rows.parquet: cannot be read as Parquet" in refused(judge("rows.parquet"))
 
 
+def test_a_session_files_question_that_is_none_is_named_by_the_file(judge: Judge, tmp_path: Path) -> None:
+    question = {"prompt": "x", "schema": {"type": "strin"}, "structured_output": "grammar"}
+    (tmp_path / "session.json").write_text(json.dumps({"question": question}))
+    said = refused(judge("good.csv", "--session", "session.json"))
+    assert said.startswith("session.json: the question's schema is wrong at $.type: ")
+
+
 def test_a_folder_that_is_no_session_and_a_file_of_another_kind_are_named(judge: Judge, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "rows.txt").write_bytes(csv())
