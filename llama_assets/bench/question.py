@@ -283,7 +283,8 @@ def _read(text: str) -> tuple[Any, str | None, Problem | None]:
     if problem:
         return None, None, problem
     try:
-        return parsed, _ENCODER.encode(parsed), None
+        encoded = _ENCODER.encode(parsed)
+        return parsed, text if text == encoded else encoded, None  # one text in memory where it is compact already
     except RecursionError as error:
         return None, None, Problem("not_json", str(error))
 

@@ -195,16 +195,16 @@ def read_rows(
         NoRows, NotRows, WrongType, RowTwice
     """
     tell = say or (lambda _: None)
-    seen: dict[tuple[str, str, str], Path] = {}
+    seen: dict[tuple[str, str], dict[str, Path]] = {}  # by session and model, by photo
     rows: list[Row] = []
     for path in _files(source):
         for batch in batches(path, tell):
             for row in _made(_with_derived(batch.columns, question)):
                 if row.session is not None:
-                    key = (row.session, row.model, row.photo)
-                    if key in seen:
-                        raise RowTwice(row, seen[key], path)
-                    seen[key] = path
+                    asked = seen.setdefault((row.session, row.model), {})
+                    if row.photo in asked:
+                        raise RowTwice(row, asked[row.photo], path)
+                    asked[row.photo] = path
                 rows.append(row)
     return rows
 

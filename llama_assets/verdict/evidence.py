@@ -12,7 +12,7 @@ known is NaN in an array. Not here: what follows from them (`compare`, `warnings
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -95,7 +95,8 @@ def gather(rows: Sequence[Row], facts: Facts | None = None, question: Question |
     """Sort rows into arms. Of several sessions the newest is taken; the others are named in `other_sessions`."""
     session, others, kept = _newest(rows)
     kept, repeated = _once(kept)
-    order, order_from, turns_known = _order(kept)
+    times = _numbers([None if row.started_at is None else row.started_at.timestamp() for row in kept])
+    order, order_from, turns_known = _order(kept, times)
     by_model: dict[str, list[int]] = {}
     for index in np.argsort(order, kind="stable").tolist():
         by_model.setdefault(kept[index].model, []).append(index)
@@ -103,14 +104,15 @@ def gather(rows: Sequence[Row], facts: Facts | None = None, question: Question |
         by_model = {m: by_model[m] for m in [*facts.arms, *by_model] if m in by_model}
     asked = dict.fromkeys(kept[index].photo for indices in by_model.values() for index in indices)
     known = {photo: place for place, photo in enumerate(facts.photos if facts else (), 1)}
-    photos = tuple(sorted(asked, key=lambda photo: known.get(photo, len(known) + 1)))
+    photos = tuple(sorted(asked, key=lambda photo: known.get(photo, len(known) + 1)) if known else asked)
     starts = _load_starts(kept, order, turns_known)
     number = {photo: index for index, photo in enumerate(photos)}
     key = question.ranking_key if question else facts.ranking_key if facts else None
-    times = [row.started_at for row in kept if row.started_at is not None]
-    begin = min(times).timestamp() if times else 0.0
+    started = times - np.min(times, initial=np.inf, where=np.isfinite(times))
     arms = {
-        model: _arm(model, [kept[i] for i in indices], order[indices], starts[indices], number, begin, key, question)
+        model: _arm(
+            model, [kept[i] for i in indices], order[indices], started[indices], starts[indices], number, key, question
+        )
         for model, indices in by_model.items()
     }
     blocks = {row.block for row in kept if row.block is not None}
@@ -150,10 +152,9 @@ def _once(rows: list[Row]) -> tuple[list[Row], int]:
     return kept, len(rows) - len(kept)
 
 
-def _order(rows: list[Row]) -> tuple[Floats, OrderFrom, bool]:
+def _order(rows: list[Row], times: Floats) -> tuple[Floats, OrderFrom, bool]:
     """One number a row that sorts the session; whether it also says how the arms took turns."""
-    positions = np.array([np.nan if row.position is None else row.position for row in rows], dtype=float)
-    times = np.array([np.nan if row.started_at is None else row.started_at.timestamp() for row in rows], dtype=float)
+    positions = _numbers([row.position for row in rows])
     several = len({row.model for row in rows}) > 1
     if len(rows) and not np.isnan(positions).any():
         own = several and len(np.unique(positions)) < len(positions)  # each arm counts for itself
@@ -180,7 +181,7 @@ def _load_starts(rows: Sequence[Row], order: Floats, turns_known: bool) -> Flags
     if turns_known and changed.sum() * 3 <= len(rows):
         starts[sequence[changed]] = True
         return starts
-    blocks = _numbers(row.block for row in rows)
+    blocks = _numbers([row.block for row in rows])
     for model in range(models.max() + 1):
         own = sequence[models[sequence] == model]
         starts[own[0]] = True
@@ -193,13 +194,13 @@ def _arm(
     model: str,
     rows: list[Row],
     order: Floats,
+    started: Floats,
     starts: Flags,
     number: Mapping[str, int],
-    begin: float,
     key: str | None,
     question: Question | None,
 ) -> Arm:
-    seconds = _numbers(row.seconds for row in rows)
+    seconds = _numbers([row.seconds for row in rows])
     ok = np.array([not row.failed for row in rows], dtype=bool)
     known = np.isfinite(seconds) & (np.nan_to_num(seconds) > 0)
     clean = np.array([row.marked is None and row.cold_load is not True for row in rows], dtype=bool)
@@ -208,22 +209,22 @@ def _arm(
         rows=tuple(rows),
         photo=np.array([number[row.photo] for row in rows], dtype=np.int64),
         order=order,
-        started=_numbers(None if row.started_at is None else row.started_at.timestamp() - begin for row in rows),
+        started=started,
         seconds=seconds,
         ok=ok,
         counted=ok & known & clean,
-        valid=_numbers(_valid(row) for row in rows),
-        parsed=_numbers(row.parsed for row in rows),
-        score=_numbers(_score(row, key, question) for row in rows),
-        tokens=_numbers(row.completion_tokens for row in rows),
-        generation=_numbers(row.generation_seconds for row in rows),
-        block=_numbers(row.block for row in rows),
+        valid=_numbers([_valid(row) for row in rows]),
+        parsed=_numbers([row.parsed for row in rows]),
+        score=_numbers([_score(row, key, question) for row in rows]),
+        tokens=_numbers([row.completion_tokens for row in rows]),
+        generation=_numbers([row.generation_seconds for row in rows]),
+        block=_numbers([row.block for row in rows]),
         load_starts=np.flatnonzero(starts),
     )
 
 
-def _numbers(values: Iterable[float | int | bool | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
+def _numbers(values: Sequence[float | int | bool | None]) -> Floats:
+    return np.array(values, dtype=float)  # None becomes NaN
 
 
 def _valid(row: Row) -> bool | None:
