@@ -55,7 +55,7 @@ def disagreements(j: Judgement, folder: Path | None, private: bool, shown: int =
                 }
             )
         name = j.evidence.photos[photo]
-        label = f"Photo {j.evidence.numbers[photo]}" + (f" · {name}" if private else "")
+        label = f"Photo {j.evidence.numbers[photo]}" + (f" · {cut(name)}" if private else "")
         apart = f"{spread[place]:.0f} ranks apart"
         found.append({"label": label, "apart": apart, "src": pictures.get(name), "cells": cells})
     return found
@@ -77,7 +77,12 @@ def caption(answer_json: str | None) -> str:
     if not isinstance(answer, dict):
         return ""
     said = next((answer[key] for key in CAPTIONS if isinstance(answer.get(key), str)), "")
-    line = " ".join(said.split())
+    return cut(said)
+
+
+def cut(text: str) -> str:
+    """Foreign text in one line of 120 characters at most."""
+    line = " ".join(text.split())
     return line if len(line) <= CAPTION else line[: CAPTION - 1] + "…"
 
 

@@ -6,7 +6,8 @@ evidence, what was fixed, how to repeat it. Here: what stands where. Not here: s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,20 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from . import charts, formats, sentences, timeline, truth_chart
+from . import charts, formats, headings, lending, sentences, timeline, truth_chart
 from .album import disagreements
-from .judgement import Judgement, ModelFigures, Pair
+from .judgement import Judgement, ModelFigures, Pair, Warned
 from .warning_texts import effect_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_FACT = 160
 TOLD_ELSEWHERE = frozenset(  # of session.json, or of no use to whoever wants the same again
     {"id", "session", "incumbent", "started", "ended", "ended_by", "finished", "running_samples", "canary", "decided"}
-    | {"lease_seconds", "lease_efficiency"}
+    | {"lease_seconds", "lease_efficiency", "tenants"}
 )
+HEADINGS = ("on_seconds", "on_valid", "in_time", "spread", "at_the_cut", "alike", "lent")
+HASH = re.compile(r"[0-9a-f]{32,}")
+DIGITS = 12  # of a hash that stay visible
 TOLD_BELOW = frozenset({"model_file", "fingerprint", "ranking_key", "prompt"})  # twice there, and whole paths
 
 
@@ -32,7 +36,9 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
     """The page. `session_folder` has the thumbnails; without `photos` neither they nor captions nor names are in it."""
     look = {model: charts.look(index) for index, model in enumerate(j.models)}
     album = disagreements(j, session_folder, private=photos)
-    lease = j.session.lease
+    lease, raw = j.session.lease, j.evidence.facts.raw if j.evidence.facts else {}
+    fixed = _fixed(raw)
+    fixed_arms = [(model, _fixed(facts.raw)) for model, facts in _arm_facts(j).items() if facts.raw]
     figures = {
         "panels": timeline.panels(j),
         "grey": timeline.grey(j),
@@ -55,14 +61,17 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         follow_up=sentences.follow_up(j),
         recommendation=sentences.recommendation_text(j),
         session_line=sentences.session_line(j),
-        drift=sentences.drift_sentence(j),
+        heading={name: getattr(headings, name)(j) for name in HEADINGS},
+        warned=_by_kind(j.warnings),
         when=_when(j),
         arm_rows=_arm_rows(j),
         photos=album,
         private=photos,
         folder=_shown(session_folder) if session_folder else None,
-        fixed=_fixed(j.evidence.facts.raw if j.evidence.facts else {}),
-        fixed_arms=[(model, _fixed(facts.raw)) for model, facts in _arm_facts(j).items() if facts.raw],
+        lent=lending.rows(raw),
+        fixed=fixed,
+        fixed_arms=fixed_arms,
+        hashes=_hashes(fixed, fixed_arms),
         names=j.models,
         **figures,
     )
@@ -84,6 +93,7 @@ def template(name: str) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     env.filters |= {
+        "short": lambda text: HASH.sub(lambda found: found[0][:DIGITS] + "…", text),
         "names": _names,
         "ticks": _ticks,
         "sentence": lambda text: f"{text[:1].upper()}{text[1:]}.",
@@ -212,9 +222,8 @@ def _distributions(j: Judgement, look: Mapping[str, int]) -> dict[str, Any]:
     axis = charts.Seconds(j)
     found = []
     for place, (model, f) in enumerate(j.models.items(), 1):
-        note = "no answer counted"
-        if f.latency_p50_s is not None and f.latency_p95_s is not None:
-            note = f"p50 {formats.seconds(f.latency_p50_s)} s, p95 {formats.seconds(f.latency_p95_s)} s"
+        note = headings.noted(f)
+        if f.latency_p50_s is not None:
             beyond = axis.beyond(model)
             slowest = formats.seconds(float(axis.of[model].max()))
             note += f"; {beyond} beyond the axis, up to {slowest} s" if beyond else ""
@@ -244,6 +253,37 @@ def _ranks(j: Judgement, look: Mapping[str, int]) -> dict[str, Any]:
         for r in j.ranking
     ]
     return {"scores": scores, "rankings": rankings, "top_n": j.ranking[0].top_n if j.ranking else 10}
+
+
+def _by_kind(warnings: Sequence[Warned]) -> list[dict[str, Any]]:
+    """Warnings of one kind that ask for the same are one entry: what all of them say is said once."""
+    kinds: dict[tuple[str, str, str], list[Warned]] = {}
+    for warned in warnings:
+        kinds.setdefault((warned.code, warned.effect, warned.todo), []).append(warned)
+    return [_entry(alike) for alike in kinds.values()]
+
+
+def _entry(alike: Sequence[Warned]) -> dict[str, Any]:
+    details = [re.split(r"(?<=[.]) (?=[A-Z])", warned.detail) for warned in alike]
+    same: list[str] = []
+    while len(alike) > 1 and all(len(one) > 1 for one in details) and len({one[-1] for one in details}) == 1:
+        same = [{one.pop() for one in details}.pop(), *same]
+    effects = [effect_text(warned) for warned in alike]
+    return {
+        "first": alike[0],
+        "models": [warned.model for warned in alike if warned.model],
+        "details": [(warned.model, " ".join(one)) for warned, one in zip(alike, details, strict=True)],
+        "same": " ".join(same),
+        "effects": [("", effects[0])]
+        if len(set(effects)) == 1
+        else [(warned.model, effect) for warned, effect in zip(alike, effects, strict=True)],
+    }
+
+
+def _hashes(fixed: list[tuple[str, str]], arms: list[tuple[str, list[tuple[str, str]]]]) -> list[tuple[str, str]]:
+    """Whole values of what the tables show the beginning of."""
+    everything = [(f"{model}, {name}", value) for model, facts in arms for name, value in facts] + fixed
+    return [(name, value) for name, value in everything if HASH.search(value)]
 
 
 def _arm_facts(j: Judgement) -> Mapping[str, Any]:

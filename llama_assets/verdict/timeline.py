@@ -17,8 +17,8 @@ from markupsafe import Markup
 from .charts import ARMS, Scale, anchor_of, box, line, look, mark, nice, svg, word
 from .evidence import Arm, Floats
 from .formats import MINUS, plural
+from .headings import in_time
 from .judgement import Judgement
-from .sentences import drift_sentence
 
 MANY = 1_000
 TICKS = tuple(round(factor * 10.0**power, 9) for power in range(-3, 4) for factor in (1, 1.5, 2, 3, 4, 5, 6, 8))
@@ -133,17 +133,18 @@ def _drawn(j: Judgement, strip: Strip, shown: str | None = None) -> Markup:
     """Every arm in its look; or one in its look before the others in grey, which `grey` defines."""
     if not strip.rows:
         return svg(40, strip.title, "No answer counted.", [word("50%", 24, "no answer counted", "dim")])
-    body, title, scale = list(strip.ground), strip.title, strip.axis.scale
+    body, title, told, scale = list(strip.ground), strip.title, strip.told, strip.axis.scale
     names = {model: index for index, model in enumerate(j.models) if model in strip.rows}
     if shown is not None:
         title = f"{title}, {shown} against the rest in grey"
+        told = f"{plural(len(strip.rows[shown][0]) if shown in strip.rows else 0, 'answer')} of {shown}."
         body += [f'<use href="#{strip.name}{index}"/>' for model, index in names.items() if model != shown]
         names = {model: index for model, index in names.items() if model == shown}
     for model, index in names.items():
         for at, value in _points(*strip.rows[model], strip.together):
             body.append(mark(scale.pc(at), strip.down(value), look(index)))
         body += [_bar(strip.axis, x, strip.down(middle), look(index)) for x, middle in strip.bars[model]]
-    return svg(strip.height, title, strip.told, [*body, *strip.over], "yaxis")
+    return svg(strip.height, title, told, [*body, *strip.over], "yaxis")
 
 
 def _seconds_strip(j: Judgement, height: float, ticks: int = 7) -> Strip:
@@ -161,7 +162,7 @@ def _seconds_strip(j: Judgement, height: float, ticks: int = 7) -> Strip:
         ground.append(line("0", down(tick), "100%", down(tick), "rule"))
         ground.append(word("-8", down(tick) + 4, f"{tick:g} s", "dim", "end"))
     ground += [*_loads(j, axis, top, height - foot), *_blocks(j, axis, top, height - foot, labels=ticks > 3)]
-    told = f"{plural(len(counted), 'answer')} of {plural(len(arms), 'arm')} in the order asked. {drift_sentence(j)}"
+    told = f"{plural(len(counted), 'answer')} of {plural(len(arms), 'arm')} in the order asked. {in_time(j)}"
     return Strip(
         "time",
         "Seconds of each answer in time",
@@ -206,7 +207,7 @@ def _per_token_strip(j: Judgement, height: float) -> Strip | None:
     for tick in (-20, 0, 20):
         at, label = down(math.log(1 + tick / 100)), f"{'+' if tick > 0 else MINUS}{abs(tick)} %" if tick else "median"
         ground += [line("0", at, "100%", at, "rule" if tick else "ink1"), word("-8", at + 4, label, "dim", "end")]
-    told = f"Change of seconds per generated token against the arm's median. {drift_sentence(j)}"
+    told = "Change of seconds per generated token against the arm's median."
     return Strip("token", "Noise and drift", told, height, axis, down, ground, [], rows, bars, together(j))
 
 

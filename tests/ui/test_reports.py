@@ -124,6 +124,24 @@ def look_at_file(page: Page, axe: str, report: Path, views: list[tuple[str, int]
     assert [one for one in asked if not one.startswith("data:")] == [report.as_uri()]
 
 
+@pytest.mark.parametrize("state", FULLEST)
+def test_on_paper_verdict_and_comparison_fit_one_sheet_and_every_fold_is_open(
+    page: Page, tmp_path: Path, state: str
+) -> None:
+    report = tmp_path / "report.html"
+    report.write_text(render_html(states.judgement(tmp_path, state)), encoding="utf-8")
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 695, "height": 1013})  # A4 without its margins
+    page.goto(report.as_uri())
+    assert page.evaluate("document.querySelector('#incumbent').parentElement.getBoundingClientRect().bottom") <= 1013
+    closed = page.evaluate("""[...document.querySelectorAll('details:not(.screen)')]
+        .filter(fold => fold.lastElementChild.getBoundingClientRect().height < 8).length""")
+    assert closed == 0
+    torn = page.evaluate("""[...document.querySelectorAll('.warnings > li, h2, h3, tr, figure')]
+        .filter(part => getComputedStyle(part).breakInside !== 'avoid').length""")
+    assert torn == 0
+
+
 def test_five_arms_of_300_rows_and_six_photos_fit_a_phone_and_300_kb(page: Page, tmp_path: Path) -> None:
     """Thumbnails of the largest size that a session keeps: 10 kB."""
     arms = tuple(f"arm-{number}" for number in range(5))
