@@ -153,6 +153,14 @@ class Watched(Protocol):
         """A connection for it."""
 
 
+@runtime_checkable
+class Logged(Protocol):
+    """An engine that keeps what its servers write."""
+
+    def log(self, model: str) -> str:
+        """What the server of a loaded model wrote; empty where that is not known."""
+
+
 class Engine(Protocol):
     """Something that loads a model and answers. One model is loaded at a time."""
 

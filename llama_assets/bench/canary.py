@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from .asking import Ask, Reply
-from .causes import Cause, of_answer, too_old
+from .causes import Cause, of_answer, of_gpu, too_old
 from .failures import THINKING, loop
 from .question import Question, judge_answer
 from .sight import Sight, asks, compared
@@ -42,7 +42,7 @@ class CanaryLimits:
 class Canary:
     """What the canary saw. `reason` is why the arm is hopeless, None when it is not; None elsewhere is "not known".
 
-    `cause` is the reason in one word.
+    `cause` is the reason in one word, `gpu` what the engine's log says of it.
     """
 
     reason: str | None
@@ -52,6 +52,7 @@ class Canary:
     enforced: bool | None = None
     cause: Cause | None = None
     sight: Sight | None = None
+    gpu: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -99,10 +100,11 @@ def request(question: Question, image_jpeg: bytes, max_tokens: int, timeout_s: f
 
 @dataclass(frozen=True)
 class Served:
-    """What is known of the arm without asking: its file's architecture, the engine's build."""
+    """What is known of the arm without asking: its file's architecture, the engine's build, its server's log."""
 
     architecture: str | None = None
     build: str | None = None
+    log: str = ""
 
 
 UNKNOWN = Served()
@@ -124,6 +126,7 @@ def examine(
         Unanswered: a request failed.
     """
     seen = Canary(None, answered=bool(warm_up.text.strip()), tokens_per_second=_speed(warm_up, limits))
+    seen = replace(seen, gpu=of_gpu(served.log))
     if found := _at_sight(seen, warm_up, limits, served):
         return replace(seen, cause=found[0], reason=found[1])
     within = min(asked.timeout_s, limits.ask_s)
@@ -161,7 +164,8 @@ def _at_sight(seen: Canary, warm_up: Reply, limits: CanaryLimits, served: Served
         return "thinking", f"it thinks although that is switched off ({len(warm_up.reasoning)} characters)"
     if seen.tokens_per_second is not None and seen.tokens_per_second < limits.tokens_per_second:
         slow = f"{seen.tokens_per_second:.2g} tokens/s are fewer than {limits.tokens_per_second:g}"
-        return "offload", f"it is too slow: {slow}; are all its layers on the GPU?"
+        told = f"its engine says: {seen.gpu}" if seen.gpu else "are all its layers on the GPU?"
+        return "offload", f"it is too slow: {slow}; {told}"
     return of_answer(warm_up.text)
 
 
@@ -175,6 +179,7 @@ def to_json(seen: Canary) -> dict[str, Any]:
         "tokens_per_second": seen.tokens_per_second,
         "enforced": seen.enforced,
         "cause": seen.cause,
+        "gpu": seen.gpu,
         "sight": None if seen.sight is None else asdict(seen.sight),
     }
 

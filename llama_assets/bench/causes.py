@@ -41,6 +41,12 @@ LOAD_CAUSES: tuple[tuple[str, Cause, str], ...] = (
         "its file is damaged",
     ),
 )
+# What llama.cpp says of the GPU while it loads. The first one at INFO, so newer builds want `--log-verbosity 4` for it;
+# a build without any GPU code says neither. /props, /slots and /metrics say nothing of it.
+GPU = re.compile(
+    r"offloaded \d+/\d+ layers to GPU|no usable GPU found|failed to initialize (?:CUDA|Vulkan)[^\n]{0,80}",
+    re.IGNORECASE,
+)
 NO_PROJECTOR = "image input is not supported"
 # How models say that no image reached them. A guess by words.
 NO_IMAGE = re.compile(
@@ -69,6 +75,11 @@ def too_old(architecture: str | None, build: str | None) -> str | None:
 def of_load(error: str) -> tuple[Cause, str] | None:
     """What a failed load is likely due to, from the server's last words."""
     return next(((cause, words) for sign, cause, words in LOAD_CAUSES if re.search(sign, error, re.IGNORECASE)), None)
+
+
+def of_gpu(log: str) -> str | None:
+    """What a server's log says of the GPU, the last time it does; None where it says nothing."""
+    return found[-1].strip() if (found := GPU.findall(log)) else None
 
 
 def of_error(error: str | None) -> tuple[Cause, str] | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from .asking import Ask, Engine, Reply
+from .asking import Ask, Engine, Logged, Reply
 from .canary import Canary, CanaryLimits, Served, Unanswered, examine, request, to_json
 from .causes import of_error, of_load
 from .plan import Ask as Asked
@@ -275,7 +275,7 @@ class Turns:
         self._note_engine(model)
         arm = self.record.arm(model)
         if arm["canary"] is None:
-            known = Served(arm.get("architecture"), (arm["engine"] or {}).get("build"))
+            known = Served(arm.get("architecture"), (arm["engine"] or {}).get("build"), self._log(model))
             seen = examine(reply, asked, ask, self.comparison.question, self.limits.canary, known)
             arm["canary"] = to_json(seen)
             if seen.reason is not None:
@@ -294,6 +294,13 @@ class Turns:
             change = {"at": self.stamp(), "position": self.position + 1, "now": about}
             arm.setdefault("engine_changes", []).append(change)
             self.say(f"{model} is answered by another engine than before: {about}")
+
+    def _log(self, model: str) -> str:
+        try:
+            return self.engine.log(model) if isinstance(self.engine, Logged) else ""
+        except Exception as error:  # it only explains
+            self.say(f"the engine does not show its log: {type(error).__name__}: {error}")
+            return ""
 
     def _request(self, photo: str) -> Ask:
         jpeg = self.comparison.photos.jpeg(self.photos[photo])

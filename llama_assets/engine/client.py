@@ -217,6 +217,10 @@ class SwapClient:
         newest = max((one["timestamp"] for one in (*cards, *machine)), key=_moment, default=after)
         return [one for one in cards if "mem_used_mb" in one], newest
 
+    def log(self, model: str) -> str:
+        """What `model`'s server wrote lately, as far as llama-swap keeps it; of other engines nothing."""
+        return self._swap_log(model) if self.kind == "llama-swap" else ""
+
     def metrics(self, model: str) -> dict[str, float]:
         """What `model`'s server has counted since it was started, by llama.cpp's names without their prefix.
 
@@ -240,14 +244,15 @@ class SwapClient:
         if answer.status_code == 404:
             raise UnknownModel(model, [one["id"] for one in self._list("/v1/models")])
         if not answer.is_success:
-            raise LoadFailed(model, reason(answer)[1], self._swap_log(model))
+            lines = self._swap_log(model).splitlines()
+            raise LoadFailed(model, reason(answer)[1], "\n".join(lines[-self.limits.last_lines :]))
         for other in self.running():  # a config with groups may keep several
             if other.model != model and other.state == "ready":
                 self._call("POST", f"/api/models/unload/{other.model}", patient=True, must=True)
         return cold
 
     def _swap_log(self, model: str) -> str:
-        """The end of what the model's server wrote. The log never ends by itself: a pause is taken for its end."""
+        """What the model's server wrote. The log never ends by itself: a pause is taken for its end."""
         read = b""
         pause = httpx.Timeout(self.limits.quick_s, read=0.3)
         try:
@@ -259,8 +264,8 @@ class SwapClient:
         except httpx.ReadTimeout:
             pass
         except httpx.HTTPError:
-            return ""  # the failure itself is reported; this would have explained it
-        return "\n".join(read.decode(errors="replace").splitlines()[-self.limits.last_lines :])
+            return ""  # it only explains what is reported elsewhere
+        return read.decode(errors="replace")
 
     # llama.cpp's router
 

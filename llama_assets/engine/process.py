@@ -33,6 +33,7 @@ from llama_assets.engine.errors import EngineError, LoadFailed, NoServer, NotLoa
 # By its path, and without that path's folder in sys.path: a load does not wait for this package's imports.
 WORKER = (sys.executable, "-P", str(Path(__file__).with_name("worker.py")))
 LAST_BYTES = 1 << 16
+FIRST_BYTES = 1 << 20
 
 
 def local_server() -> list[str]:
@@ -136,6 +137,10 @@ class Processes:
         if self.server[: len(WORKER)] == list(WORKER):
             return described("xllamacpp", importlib.metadata.version("xllamacpp"), props, fingerprint)
         return described("llama-server", self.server[0], props, fingerprint)
+
+    def log(self, model: str) -> str:
+        """What `model`'s server wrote since it was started, its first mebibyte; empty where it does not run."""
+        return self._child.first_words() if self._child is not None and self._model == model else ""
 
     def metrics(self, model: str) -> dict[str, float]:
         """What `model`'s server has counted since it was started; see `SwapClient.metrics`."""
@@ -316,6 +321,12 @@ class _Child:
             file.seek(max(self._log_start, end - LAST_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
         return "\n".join(lines[-self.limits.last_lines :])
+
+    def first_words(self) -> str:
+        """What this process wrote first: what it found on this machine."""
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read(FIRST_BYTES).decode(errors="replace")
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL; gone when this returns."""

@@ -36,6 +36,21 @@ def test_what_is_seen_at_sight_is_named(warm_up, served, cause, words):
     assert found.cause == cause and words in found.reason and not found.passed
 
 
+@pytest.mark.parametrize(
+    ("log", "told"),
+    [
+        ("load_tensors: offloaded 37/37 layers to GPU\nload_tensors: offloaded 3/37 layers to GPU\n", "offloaded 3/37"),
+        ("warning: no usable GPU found, --gpu-layers option will be ignored\n", "no usable GPU found"),
+        ("ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device\n", "failed to initialize CUDA: no CUDA"),
+    ],
+)
+def test_a_slow_arm_is_told_with_what_its_engine_says_of_the_gpu(log, told):
+    slow = saw(Reply(text=GOOD, generation_seconds=60.0), Served(log=log))
+    assert slow.cause == "offload" and f"its engine says: {told}" in slow.reason
+    fast = saw(Reply(text=GOOD), Served(log=log))
+    assert fast.passed and fast.gpu.startswith(told), "a person may want it so, and it is written down"
+
+
 def test_an_answer_without_end_that_repeats_itself_is_a_broken_one():
     looping = Reply(text='{"tags": [' + '"sea", ' * 40, finish_reason="length")
     found = examine(looping, ASKED, lambda ask: looping, QUESTION, CanaryLimits())

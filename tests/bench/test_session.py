@@ -160,7 +160,7 @@ def test_session_json_says_what_was_compared_and_what_it_cost(bench: Bench) -> N
         "ended_by": None,
         "canary": {
             "passed": True, "reason": None, "answered": True, "stopped_by_itself": True, "tokens_per_second": 38.0,
-            "enforced": True, "cause": None,
+            "enforced": True, "cause": None, "gpu": None,
             "sight": {"reached": None, "words": ["Grey", "Grey"], "difference": None},
         },
     }  # fmt: skip

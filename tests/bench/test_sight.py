@@ -51,6 +51,8 @@ def shown(files: Path) -> dict[str, Sight]:
             sight = compared(first, second)
             assert sight is not None, (first, second)
             found[name] = sight
+            assert "loaded multimodal model" in processes.log(name), "where it would speak of the GPU"
+            assert processes.log("other") == ""
     return found
 
 

@@ -50,6 +50,20 @@ def test_it_says_what_answers_and_what_its_server_counted(engine: SwapClient, mo
     assert "vision" in about.modalities
     if engine.kind == "llama-swap":
         assert about.fingerprint == models["one"].fingerprint and about.version
+    assert ("loaded multimodal model" in engine.log("one")) == (engine.kind == "llama-swap"), "others do not show it"
+
+
+@pytest.mark.parametrize("engine", ALL, indirect=True)
+def test_the_likeliest_first_tokens_come_with_their_chances_where_they_are_asked_for(engine: SwapClient):
+    engine.load("one")
+    red, blue, again = (
+        engine.ask("one", Question(image_jpeg=photo(colour), grammar=None, max_tokens=1, logprobs=5))
+        for colour in ("red", "blue", "red")
+    )
+    chances = [chance for _, chance in red.first_tokens]
+    assert len(chances) == 5 and chances == sorted(chances, reverse=True) and chances[0] < 0
+    assert red.first_tokens == again.first_tokens != blue.first_tokens
+    assert engine.ask("one", Question(image_jpeg=photo())).first_tokens == ()
 
 
 @pytest.mark.parametrize("engine", SWAPPING, indirect=True)
