@@ -15,10 +15,13 @@ from llama_assets.catalog import Catalog, EngineImage, Model, QuestionFiles
 def of_answers(
     catalog: Catalog, model: Model, image: EngineImage | None, tried_image: EngineImage | None = None
 ) -> str:
-    """A benchmark's: the question, the engine, how this model is served, and which other engine the catalog tries.
+    """A benchmark's: the question, the engine, how this model is served, and which other engine, arguments and context
+    the catalog tries; other files that it tries are news of `gguf/<m>`.
 
     How many photos are asked, and in how many turns, is not part of it: figures of both can be compared.
     """
+    served = {"context", "arguments"}
+    tried = model.candidate.model_dump(mode="json", include=served, exclude_none=True) if model.candidate else None
     further = {name: _asked(question) for name, question in catalog.benchmark.further_questions.items()}
     return _version(
         {
@@ -27,8 +30,9 @@ def of_answers(
             "max_tokens": catalog.benchmark.max_tokens,
             "engine": catalog.engine.model_dump(mode="json", include={"kind", "gpu_layers", "arguments"}),
             "image": image.reference if image else None,
-            "model": model.model_dump(mode="json", include={"context", "arguments"}),
+            "model": model.model_dump(mode="json", include=served),
             **({"tried_image": tried_image.reference} if tried_image else {}),
+            **({"tried": tried} if tried else {}),
         }
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -126,9 +127,9 @@ def engine(world: World, **changed: object) -> None:
     world.load()
 
 
-def tries(world: World, quant: str) -> None:
+def tries(world: World, **what: Any) -> None:
     models = (
-        model.model_copy(update={"candidate": catalogs.Tried(quant=quant) if model.id == A else None})
+        model.model_copy(update={"candidate": catalogs.Tried(**what) if what and model.id == A else None})
         for model in world.catalog.models
     )
     world.catalog = world.catalog.model_copy(update={"models": tuple(models)})
@@ -169,9 +170,11 @@ TABLE = [
     Row("the engine has another argument", lambda w: engine(w, arguments=("-fa",)), {"llama_swap", *benchmark(A, B)}),
     Row("that run has ended", nothing, set()),
     Row("idle models are unloaded later", lambda w: engine(w, idle_unload_seconds=700), {"llama_swap"}),
+    Row("the catalog tries other arguments of A", lambda w: tries(w, arguments=("-fa",)), benchmark(A)),
+    Row("it does not any more", tries, benchmark(A)),
     Row("a new file, measured by hand", lambda w: (w.report("4", A), w.run(f"gguf/{A}", "llama_swap", by_hand=True),
         w.run(f"benchmark/{A}", by_hand=True)), set()),
-    Row("the catalog tries another quantization of A", lambda w: tries(w, "Q8_0"), {f"gguf/{A}"}),
+    Row("the catalog tries another quantization of A", lambda w: tries(w, quant="Q8_0"), {f"gguf/{A}"}),
     Row("A is fetched, its own files are the same", nothing, set()),
 ]  # fmt: skip
 
