@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from llama_assets.bench.record import Record
-from llama_assets.bench.rows import read_rows
+from llama_assets.bench.rows import Row, read_rows
 from llama_assets.demo.cluster_install import LABEL, NAMESPACE, TENANT, TENANT_NAMESPACE, NotOurs
 from llama_assets.gpu.note import LABEL as NOTE
 from llama_assets.gpu.objects import Ref
@@ -221,6 +221,7 @@ def test_a_run_pod_killed_beside_its_benchmark_takes_neither_rows_nor_the_tenant
         is_as_it_was(world)
         assert world.watch.most == 1, world.watch.seen
         torn: list[str] = []
+        rows: list[Row] = []  # none where the first Job of all was deleted before it began a session
         for session in world.sessions():
             rows = read_rows(session, say=torn.append) if any(session.glob("rows*")) else []
         assert not torn
