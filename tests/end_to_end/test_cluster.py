@@ -179,6 +179,28 @@ def test_another_image_of_the_engine_is_measured_under_leases_of_its_own_and_the
     assert world.watch.most == 1, world.watch.seen
 
 
+@pytest.mark.long
+def test_an_image_of_the_engine_that_cannot_be_pulled_costs_one_lease_and_the_model_is_measured_all_the_same(
+    world: World, tmp_path
+):
+    tried = f"registry.invalid/no/such@sha256:{'0' * 64}"
+    catalog = small_catalog(tmp_path / "catalog", MODELS[:1], engine={"candidate_image": tried})
+    world.watch.again()
+    status, output = world.materialize(world.environment(catalog, world.standin), f'+key:"benchmark/{MODELS[0]}"')
+    assert status == 0, output[-6000:]
+    found = world.assets()[f"benchmark/{MODELS[0]}"]
+    assert (found["rows"], found["engine_candidate_decision"]) == (8, "wait")
+    assert (
+        "its engine did not come up" in found["engine_candidate_reason"] and tried in found["engine_candidate_reason"]
+    )
+    record = Record.read(world.sessions()[-1])
+    assert len(record.values["leases"]) == 3 and record.finished
+    (container,) = world.engine()["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == world.standin
+    is_as_it_was(world)
+    assert world.watch.most == 1, world.watch.seen
+
+
 def test_the_whole_graph_from_the_ui_with_llama_cpps_own_router(world: World):
     """Nothing of the engine is a stand-in here; its image is pinned, and the pod that answered had that very one."""
     world.watch.again()
