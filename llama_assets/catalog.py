@@ -178,7 +178,7 @@ class Engine(Entry):
 
     @model_validator(mode="after")
     def _tries_another(self) -> Engine:
-        if self.candidate_image is not None and self.candidate_image == self.image:
+        if self.image and self.candidate_image and self.candidate_image.endswith(self.image.partition("@")[2]):
             raise ValueError("`candidate_image` names the image that is chosen already; take it out")
         return self
 
@@ -192,9 +192,10 @@ class Engine(Entry):
 
     def tried_image(self, setting: str | None = None) -> EngineImage | None:
         """The image that is measured beside the chosen one; None where there is none, or it is the chosen one."""
-        if self.candidate_image in (None, self.chosen_image(setting).reference):
+        if self.candidate_image is None:
             return None
-        return EngineImage(str(self.candidate_image), "engine.candidate_image of the catalog")
+        tried = EngineImage(self.candidate_image, "engine.candidate_image of the catalog")
+        return None if tried.digest == self.chosen_image(setting).digest else tried
 
 
 class Gpu(Entry):

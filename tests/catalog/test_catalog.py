@@ -200,7 +200,8 @@ def test_the_image_that_is_tried_is_another_than_the_chosen_one_whoever_chose_th
     one, other = (f"e/e@sha256:{n * 64}" for n in "12")
     engine = Engine(image=one, candidate_image=other)
     assert engine.tried_image() == EngineImage(other, "engine.candidate_image of the catalog")
-    assert engine.tried_image(other) is None, "LLAMA_ASSETS_ENGINE_IMAGE chose it"
+    assert engine.tried_image(f"mirror/{other}") is None, "LLAMA_ASSETS_ENGINE_IMAGE chose it: a digest is an image"
+    assert engine.tried_image("e/e:latest") is not None, "what a tag means is not known"
     assert Engine(image=one).tried_image() is None
     shutil.copytree(PACKAGED.parent / "questions", tmp_path / "questions")
 
@@ -211,7 +212,7 @@ def test_the_image_that_is_tried_is_another_than_the_chosen_one_whoever_chose_th
 
     assert with_images(one, other).engine.candidate_image == other
     with pytest.raises(CatalogError, match="`candidate_image` names the image that is chosen already"):
-        with_images(one, one)
+        with_images(one, f"mirror/{one}")
     with pytest.raises(CatalogError, match=r"engine.candidate_image = 'e/e:latest': must be .*pinned by digest"):
         with_images(one, "e/e:latest")
     catalog = load()
