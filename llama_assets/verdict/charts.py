@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from .evidence import Floats
-from .formats import MINUS, clock, percent, seconds
+from .formats import MINUS, clock, percent, plain, seconds
 from .judgement import Judgement, Lease, Pair, Ranking
 from .sentences import pair_sentence, tie_sentence
 
@@ -119,7 +119,7 @@ def seconds_axis(scale: Scale) -> Markup:
         if not scale.low <= math.log(value) <= scale.high:
             continue
         at = scale.at(value)
-        room, phone_room = _label(at, 10), _label(at, 17)
+        room, phone_room = _label(at, 12), _label(at, 17)
         if any(_meet(room, other) for other in drawn):
             continue
         wide = any(_meet(phone_room, other) for other in narrow)
@@ -282,10 +282,10 @@ def tau(r: Ranking) -> Markup:
     body = [line("0", 15, "100%", 15, "rule"), line(scale.pc(0), 3, scale.pc(0), 27, "ink1")]
     text = "one arm gave every photo the same score"
     if r.tau_b is not None:
-        text = f"tau-b {r.tau_b:.2f}"
+        text = f"tau-b {plain(r.tau_b)}"
         if r.low is not None and r.high is not None:
             body += _interval(scale.pc(r.low), scale.pc(r.high), 15, 9)
-            text += f", 95 % interval {r.low:.2f} to {r.high:.2f}"
+            text += f", 95 % interval {plain(r.low)} to {plain(r.high)}"
         body.append(mark(scale.pc(r.tau_b), 15, 9, big=True))
     return svg(30, f"Rank agreement of {r.a} and {r.b}", text + ".", body)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .formats import clock, listed, percent, plain, plural, points, rate, seconds, side
-from .judgement import Judgement, ModelFigures, Pair
-from .sentences import drift_sentence
+from .ground_truth import SIDES
+from .judgement import Judgement, ModelFigures, Pair, TruthName, Truths
+from .sentences import drift_sentence, valid_text
 
 NAMED = 3  # arms told one by one; of more, the ends
 
@@ -36,7 +37,9 @@ def on_valid(j: Judgement) -> str:
         return "How many answers are schema-valid is not known for a pair."
     if all(pair.estimate == 0 for pair in known):
         names = listed([pair.b for pair in known]) if len(known) <= NAMED else f"All {len(known)} candidates"
-        return f"{names} gave as many schema-valid answers as {_against(known)}."
+        counts = {valid_text(j.models[model]) for pair in known for model in (pair.a, pair.b)}
+        same = f" ({counts.pop()})" if len(counts) == 1 else ""
+        return f"{names} gave as many schema-valid answers as {_against(known)}{same}."
     told = [f"{pair.b} {points(pair.estimate or 0)}" for pair in sorted(known, key=lambda pair: pair.estimate or 0)]
     if len(told) > NAMED:
         told = [told[0], told[-1]]
@@ -98,6 +101,17 @@ def alike(j: Judgement) -> str:
         return f"{least.a} and {least.b} order photos with tau-b {plain(low)}."
     ends = [f"{plain(value)} ({r.a} and {r.b})" for value, r in ((low, least), (high, most))]
     return f"Orders agree with tau-b from {ends[0]} to {ends[1]}."
+
+
+def liked(name: TruthName, one: Truths) -> str:
+    """How many photos that a person likes each arm has in its top N, against chance."""
+    known = sorted((f.hits, model, f) for model, f in one.models.items() if f.hits is not None)
+    if not known:
+        return "No arm has scores for enough rated photos."
+    (least, fewest, _), (most, many, figures) = known[0], known[-1]
+    other = f", {fewest} {least:.1f}" if fewest != many else ""
+    chance = "" if figures.chance is None else f"; chance {figures.chance:.1f}"
+    return f"{many} has {most:.1f} of your {SIDES[name][0][1]} in its top {figures.top_n}{other}{chance}."
 
 
 def lent(j: Judgement) -> str:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from . import charts, formats
 from .charts import Scale, line, mark, svg, word
 from .ground_truth import SIDES
+from .headings import liked
 from .judgement import Judgement, TruthFigures, TruthName, TruthPair
 from .truth_sentences import area, model_sentence, pair_sentence, rated_line
 
@@ -29,7 +30,8 @@ def section(j: Judgement, look: Mapping[str, int]) -> dict[str, Any]:
         "truths": [
             {
                 "name": name,
-                "heading": rated_line(name, one),
+                "heading": liked(name, one),
+                "rated": rated_line(name, one),
                 "liked": SIDES[name][0][1],
                 "top_n": next(iter(one.models.values())).top_n,
                 "arms": [_arm(name, model, figures, look[model]) for model, figures in one.models.items()],
