@@ -22,7 +22,7 @@ import time_machine
 from llama_assets.bench.asking import Ask
 from llama_assets.bench.canary import PROBE_WORD, probe
 from llama_assets.catalog import Catalog
-from llama_assets.gpu.record import Ended, Preview, Record, micro_time
+from llama_assets.gpu.record import Change, Disturbed, Ended, Preview, Record, micro_time
 from llama_assets.launch import Task, TaskFailed
 from llama_assets.platforms import Platform
 from llama_assets.settings import Settings
@@ -101,6 +101,8 @@ class PlayedCard:
     clock: PlayedClock
     given: datetime | None = None
     ended: Ended | None = None
+    changes: tuple[Change, ...] = ()
+    disturbed: Disturbed | None = None
     left: tuple[str, ...] = ()
 
     @property
