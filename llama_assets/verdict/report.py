@@ -7,7 +7,7 @@ evidence, what was fixed, how to repeat it. Here: what stands where. Not here: s
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from markupsafe import Markup, escape
 
 from . import charts, formats, headings, lending, sentences, timeline, truth_chart
 from .album import disagreements
-from .judgement import Judgement, ModelFigures, Pair, Warned
-from .warning_texts import effect_text
+from .judgement import Judgement, ModelFigures, Pair
+from .warning_texts import by_kind, effect_text
 
 TEMPLATES = Path(__file__).with_name("templates")
 LONGEST_FACT = 160
@@ -62,7 +62,7 @@ def render_html(j: Judgement, session_folder: Path | None = None, photos: bool =
         recommendation=sentences.recommendation_text(j),
         session_line=sentences.session_line(j),
         heading={name: getattr(headings, name)(j) for name in HEADINGS},
-        warned=_by_kind(j.warnings),
+        warned=by_kind(j.warnings),
         when=_when(j),
         arm_rows=_arm_rows(j),
         photos=album,
@@ -253,31 +253,6 @@ def _ranks(j: Judgement, look: Mapping[str, int]) -> dict[str, Any]:
         for r in j.ranking
     ]
     return {"scores": scores, "rankings": rankings, "top_n": j.ranking[0].top_n if j.ranking else 10}
-
-
-def _by_kind(warnings: Sequence[Warned]) -> list[dict[str, Any]]:
-    """Warnings of one kind that ask for the same are one entry: what all of them say is said once."""
-    kinds: dict[tuple[str, str, str], list[Warned]] = {}
-    for warned in warnings:
-        kinds.setdefault((warned.code, warned.effect, warned.todo), []).append(warned)
-    return [_entry(alike) for alike in kinds.values()]
-
-
-def _entry(alike: Sequence[Warned]) -> dict[str, Any]:
-    details = [re.split(r"(?<=[.]) (?=[A-Z])", warned.detail) for warned in alike]
-    same: list[str] = []
-    while len(alike) > 1 and all(len(one) > 1 for one in details) and len({one[-1] for one in details}) == 1:
-        same = [{one.pop() for one in details}.pop(), *same]
-    effects = [effect_text(warned) for warned in alike]
-    return {
-        "first": alike[0],
-        "models": [warned.model for warned in alike if warned.model],
-        "details": [(warned.model, " ".join(one)) for warned, one in zip(alike, details, strict=True)],
-        "same": " ".join(same),
-        "effects": [("", effects[0])]
-        if len(set(effects)) == 1
-        else [(warned.model, effect) for warned, effect in zip(alike, effects, strict=True)],
-    }
 
 
 def _hashes(fixed: list[tuple[str, str]], arms: list[tuple[str, list[tuple[str, str]]]]) -> list[tuple[str, str]]:

@@ -6,7 +6,8 @@ when it is a warning (`warnings`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .formats import MINUS, count, percent, plain, plural, probability, rate, score, seconds
@@ -61,6 +62,34 @@ def effect_text(warned: Warned) -> str:
         case "autocorrelation", "interval_widened":
             return f"widens the interval: {f['photos']} photos count as {f['effective']:.0f}"
     return EFFECT_TEXT[warned.effect]
+
+
+def by_kind(warnings: Sequence[Warned]) -> list[dict[str, Any]]:
+    """Warnings of one kind that ask for the same are one entry: what all of them say is said once.
+
+    Keys: `first`, `models`, `details` and `effects` (model or nothing, sentence), `same` (what all of them say).
+    """
+    kinds: dict[tuple[str, str, str], list[Warned]] = {}
+    for warned in warnings:
+        kinds.setdefault((warned.code, warned.effect, warned.todo), []).append(warned)
+    return [_entry(alike) for alike in kinds.values()]
+
+
+def _entry(alike: Sequence[Warned]) -> dict[str, Any]:
+    details = [re.split(r"(?<=[.]) (?=[A-Z])", warned.detail) for warned in alike]
+    same: list[str] = []
+    while len(alike) > 1 and all(len(one) > 1 for one in details) and len({one[-1] for one in details}) == 1:
+        same = [{one.pop() for one in details}.pop(), *same]
+    effects = [effect_text(warned) for warned in alike]
+    return {
+        "first": alike[0],
+        "models": [warned.model for warned in alike if warned.model],
+        "details": [(warned.model, " ".join(one)) for warned, one in zip(alike, details, strict=True)],
+        "same": " ".join(same),
+        "effects": [("", effects[0])]
+        if len(set(effects)) == 1
+        else [(warned.model, effect) for warned, effect in zip(alike, effects, strict=True)],
+    }
 
 
 # --- warnings ----------------------------------------------------------------------------------------------------

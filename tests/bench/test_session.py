@@ -149,7 +149,8 @@ def test_a_row_is_on_disk_before_the_next_request_leaves(bench: Bench) -> None:
 def test_session_json_says_what_was_compared_and_what_it_cost(bench: Bench) -> None:
     outcome = bench.run()
     assert record(outcome)["finished"] is None and not (outcome.folder / "rows.parquet").exists()
-    assert finish(outcome, 200.0, {"immich/ml": [1, 0, 1]}, bench.said.append, bench.time.clock) is True
+    told = {"changes": [{"workload": "immich/ml", "became": "ready"}], "left": ["immich/ml: restored"]}
+    assert finish(outcome, 200.0, {"immich/ml": [1, 0, 1]}, bench.said.append, bench.time.clock, told) is True
     found = record(outcome)
     assert found["finished"] and found["started"] == "2026-11-22T03:00:00.000Z" and found["ended"] > found["started"]
     assert found["session"] == outcome.folder.name and found["client_version"]
@@ -167,7 +168,7 @@ def test_session_json_says_what_was_compared_and_what_it_cost(bench: Bench) -> N
     source = {"kind": "folder", "ratings": None}
     assert found["photo_set"] == {"hash": bench.compared.photos.hash, "seed": 1, "source": source, "left_out": []}
     assert found["blocks"]["order"] == [["a", "b", "c"], ["c", "b", "a"]] * 2 and found["blocks"]["photos"] == [2] * 4
-    assert found["leases"] == [{"token": 7, "started_at": "2026-11-22T03:00:00.000Z", "seconds": 200.0}]
+    assert found["leases"] == [{"token": 7, "started_at": "2026-11-22T03:00:00.000Z", "seconds": 200.0} | told]
     assert found["lease_seconds"] == 200.0 and found["tenants"] == {"immich/ml": [1, 0, 1]}
     # 24 answers, 9 loads of 10 s, 9 warm-ups and 3 probes of 1 s
     assert found["lease_efficiency"] == (24 + 90 + 9 + 3) / 200
