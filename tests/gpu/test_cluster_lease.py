@@ -39,6 +39,15 @@ def test_tenants_at_three_one_and_zero_go_and_come_back_as_found(place):
     assert [place.at(ref) for ref in (*tenants, engine)] == [(3, None), (1, None), (0, None), (0, None)]
     assert [place.ready(ref) for ref in tenants] == [3, 1, 0]
     assert place.holder_of("first") is None
+    told = {str(ref): [] for ref in tenants}
+    for change in held.changes:
+        for ref in tenants:
+            if change.workload == f"{ref.namespace}/{ref.name}":
+                told[str(ref)].append((change.became, change.replicas))
+    for ref, replicas in zip(tenants, (3, 1, 0), strict=True):
+        whole = [("set", 0), ("gone", 0), ("set", replicas), ("ready", replicas)]
+        assert told[str(ref)] == (whole if replicas else []), "the times that the report tells"
+    assert [change.at for change in held.changes] == sorted(change.at for change in held.changes)
 
 
 def test_what_a_human_scales_ends_the_work_and_stays(place):
