@@ -8,33 +8,24 @@ next. Not here: any of these, making the engine's pod from another image (`asset
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from llama_assets.catalog import Catalog
-from llama_assets.tasks.candidates import Contender, Lineup, facts_of, lineup, serving_by, settle, unsettled
-from llama_assets.tasks.courtesy import courteous, write_down
+from llama_assets.tasks.candidates import Contender, Lineup, lineup, serving_by
 from llama_assets.tasks.fitting import fitting
-from llama_assets.tasks.hold import holder
+from llama_assets.tasks.measuring import Engines, Measuring, purpose
 from llama_assets.tasks.messages import Answered, ArmResult, Benchmark, Benchmarked, Postponed
 from llama_assets.tasks.permission import NotYet, Permission
+from llama_assets.tasks.settling import settle, unsettled
 from llama_assets.tasks.verdict import JudgedSession, judged_session
 
 if TYPE_CHECKING:
     from llama_assets.bench.question import Question
-    from llama_assets.bench.record import Arm, Comparison
     from llama_assets.bench.session import Outcome
-    from llama_assets.bench.turns import Holding, StopRule
     from llama_assets.tasks.messages import Serving
     from llama_assets.tasks.work import Work
-
-
-E = TypeVar("E")
 
 
 class SessionHalted(RuntimeError):
@@ -68,7 +59,7 @@ def benchmark_task(work: Work) -> Benchmarked:
         return answered
     permission = Permission.of(work, catalog, request.automatic, request.asks_again)
     try:
-        permission.wait(_purpose(model.id for model in catalog.models))
+        permission.wait(purpose(model.id for model in catalog.models))
         return _sessions(work, permission, questions, request)
     except NotYet as found:
         postponed = Postponed(until=found.begin, why=found.why)
@@ -87,7 +78,7 @@ def _sessions(work: Work, permission: Permission, questions: Mapping[str, Questi
         work.say(f"engine.candidate_image is not tried: {why}")
     if fits.arms:
         engines = _engines(serving, request, fits.arms)
-        outcomes = _measured(work, permission, questions, fits.arms, engines)
+        outcomes = Measuring(work, permission, questions, fits.arms, engines).outcomes()
         for outcome in outcomes.values():
             if outcome.halted:
                 raise SessionHalted(outcome)
@@ -101,18 +92,6 @@ def _sessions(work: Work, permission: Permission, questions: Mapping[str, Questi
         answer = Benchmarked(session="", arms={}, verdict=None)
     beside = {"settled": (*fits.rejected, *answer.settled), "quarantined": dict(found.quarantined)}
     return answer.model_copy(update={"arms": {**answer.arms, **left_out}, **beside})
-
-
-@dataclass(frozen=True)
-class Engines:
-    """Which images of the engine answer a session: the `chosen` one, and `here` what its pod is made from now.
-
-    Both are empty where no other image is tried. `trouble` is why there is no pod of the one that is here.
-    """
-
-    chosen: str = ""
-    here: str = ""
-    trouble: str = ""
 
 
 def _engines(serving: Serving, request: Benchmark, contenders: Sequence[Contender]) -> Engines:
@@ -140,55 +119,6 @@ def _left_behind(work: Work, catalog: Catalog, questions: Mapping[str, Question]
     if not same or set(answer.arms) != {model.id for model in catalog.models} or len(questions) > 1:
         return None
     return answer
-
-
-def _measured(
-    work: Work,
-    permission: Permission,
-    questions: Mapping[str, Question],
-    contenders: Sequence[Contender],
-    engines: Engines,
-) -> dict[str, Outcome]:
-    """Where each question's session stands after the lease, by the question's name."""
-    from llama_assets.bench import photos, session
-    from llama_assets.bench.plan import mirrored_plan
-    from llama_assets.bench.record import Comparison
-
-    catalog, spec = permission.catalog, permission.catalog.benchmark
-    with photos.prepare(work.platform.photos(), spec.photos, spec.seed, work.say) as chosen:
-        names = [photo.name for photo in chosen.photos]
-        comparisons = []
-        for name, question in questions.items():
-            asked = [one for one in contenders if not name or one.image is None]  # an engine is decided on by the first
-            arms = [one.arm for one in asked]
-            comparison = Comparison(
-                arms=tuple(_arm(one, engines) for one in asked),
-                question=question,
-                photos=chosen,
-                plan=mirrored_plan(arms, names, spec.blocks, spec.seed),
-                catalog_hash=catalog.hash,
-                max_tokens=spec.max_tokens,
-                answer_timeout_s=float(spec.answer_timeout_seconds),
-                incumbent=spec.incumbent if spec.incumbent in arms else None,
-                name=name,
-            )
-            comparisons.append(comparison)
-        begun = session.begin_all(work.platform.results, comparisons, work.say)
-        outcomes = {comparison.name: outcome for comparison, outcome in zip(comparisons, begun, strict=True)}
-        for outcome in begun:
-            if outcome.complete:  # killed between the last answer and the verdict
-                session.finish(outcome, None, None, work.say)
-        left = [one for one in comparisons if not outcomes[one.name].complete]
-        if not left or outcomes[left[0].name].wants not in ("", engines.here):
-            return outcomes  # no card is needed, or not with this engine
-        if engines.trouble:
-            without = _given_up(outcomes[left[0].name].folder, left[0], engines, work)
-            if without.complete:
-                session.finish(without, None, None, work.say)
-            return outcomes | {left[0].name: without}
-        folders = [outcomes[one.name].folder for one in left]
-        by_folder = dict(zip(folders, left, strict=True))
-        return outcomes | _under_the_lease(work, permission, by_folder, contenders, engines)
 
 
 def _judged_and_settled(work: Work, catalog: Catalog, folder: Path) -> Benchmarked:
@@ -236,103 +166,6 @@ def _failed(reasons: Mapping[str, str]) -> dict[str, ArmResult]:
     return {model: ArmResult(figures={}, fingerprint=None, failed=why) for model, why in reasons.items()}
 
 
-def _under_the_lease(
-    work: Work,
-    permission: Permission,
-    begun: Mapping[Path, Comparison],
-    contenders: Sequence[Contender],
-    engines: Engines,
-) -> dict[str, Outcome]:
-    """One session after the other, until all have ended, one was halted or wants another engine; each bears its own
-    part of the lease.
-
-    `begun` are the sessions' folders; what became of them is by the question's name.
-    """  # fmt: skip
-    from llama_assets.bench import session
-    from llama_assets.bench.turns import Holding
-    from llama_assets.catalog import EngineImage
-    from llama_assets.engine import Served
-
-    catalog = permission.catalog
-    card = courteous(work.platform, catalog, work.say)
-    lease = permission.over(card)
-    sets = [(one.model, one.published) for one in contenders]
-    told = [Served(model, p.fingerprint, p.model_file, p.mmproj_file) for model, p in sets]
-    rules = {comparison.name: _stop_rule(catalog, comparison) for comparison in begun.values()}
-    first = next(iter(begun))
-    tried = (
-        EngineImage(engines.here, "engine.candidate_image of the catalog") if engines.here != engines.chosen else None
-    )
-    ran: dict[str, Outcome] = {}
-    began: list[float] = []
-    with work.stop.gentle() as stopped:
-        with lease.take(holder(), _purpose(begun[first].plan.arms), work.say) as held, ExitStack() as stack:
-            holding = Holding(held.token, held.still_held, lambda: held.disturbed)
-            opened = work.platform.engine(catalog, told, first / "engine", held.still_held, work.say, tried)
-            may_fail = lambda: tried is not None and not stopped.is_set() and held.still_held()  # noqa: E731
-            engine, trouble = _up(stack, opened, may_fail)
-            for folder, comparison in begun.items():
-                began.append(time.monotonic())
-                if engine is None:
-                    outcome = _given_up(folder, comparison, replace(engines, trouble=trouble), work, holding)
-                else:
-                    rule, here = rules[comparison.name], engines.here
-                    outcome = session.run(
-                        folder, comparison, engine, holding, work.say, stopped, rule=rule, answering=here
-                    )
-                ran[comparison.name] = replace(outcome, halted=outcome.halted and (held.over or outcome.halted))
-                if not outcome.complete:
-                    break
-            began.append(time.monotonic())
-        parts = [after - before for before, after in itertools.pairwise(began)]
-        parts[0] += held.seconds - sum(parts)  # the first one bears the taking and the giving back
-        for outcome, seconds in zip(ran.values(), parts, strict=True):
-            workloads = {"changes": [asdict(change) for change in held.changes], "left": list(held.left)}
-            tenants = dict(held.record.tenants)
-            session.finish(outcome, seconds, tenants, work.say, told=workloads, disturbed=held.disturbed)
-        write_down(card, begun)
-    return ran
-
-
-def _up(stack: ExitStack, opened: AbstractContextManager[E], may_fail: Callable[[], bool]) -> tuple[E | None, str]:
-    """The engine once it answers; or None, and why it does not, where that may be so."""
-    from llama_assets.engine import NotRolledOut, Unreachable
-
-    try:
-        return stack.enter_context(opened), ""
-    except (NotRolledOut, Unreachable) as error:
-        if not may_fail():
-            raise
-        return None, str(error)
-
-
-def _given_up(
-    folder: Path, comparison: Comparison, engines: Engines, work: Work, holding: Holding | None = None
-) -> Outcome:
-    """Without the arms of an engine that does not come up: the others do not depend on it."""
-    from llama_assets.bench import session
-
-    work.say(f"the arms of {engines.here} are given up: {engines.trouble}")
-    return session.give_up(folder, comparison, engines.here, engines.trouble, holding)
-
-
-def _stop_rule(catalog: Catalog, comparison: Comparison) -> StopRule:
-    """When a session has enough. The rule is the verdict's; a session knows only that it has one."""
-    from llama_assets.bench.turns import StopRule
-
-    percent, minutes = catalog.benchmark.stop_when_interval_percent, catalog.benchmark.lease_minutes
-    enough = None
-    if percent is not None:
-        from llama_assets.verdict import narrow_enough
-
-        enough = narrow_enough(comparison.incumbent, percent)
-    return StopRule(enough, None if minutes is None else 60.0 * minutes)
-
-
-def _purpose(models: Iterable[str]) -> str:
-    return f"benchmark of {', '.join(models)}"
-
-
 def _judgement_of(folder: Path) -> JudgedSession | None:
     from llama_assets.bench.rows import NoRows
 
@@ -353,10 +186,3 @@ def _answered(folder: Path) -> Answered:
         failed=Record.read(folder).ended(),
         verdict=judged.verdict if judged else None,
     )
-
-
-def _arm(one: Contender, engines: Engines) -> Arm:
-    from llama_assets.bench.record import Arm
-
-    precision = one.published.facts.mmproj_file_type or one.model.mmproj
-    return Arm(one.arm, one.published.fingerprint, precision, facts_of(one), one.image or engines.chosen)

@@ -9,8 +9,8 @@ import pytest
 from llama_assets.bench.record import Record
 from llama_assets.catalog import Tried
 from llama_assets.store import Trial
-from llama_assets.tasks.candidates import unsettled
 from llama_assets.tasks.fitting import fitting
+from llama_assets.tasks.settling import unsettled
 from tests.bench.driven import Reply
 from tests.store.pairs import fingerprint
 from tests.tasks.driven_benchmark import PHOTOS, World, arm, picture
