@@ -265,7 +265,7 @@ def test_other_bytes_of_a_candidates_files_are_fetched_once_and_by_the_hour_whil
     world, failed, own = World(tmp_path), False, {f"gguf/{A}"}
     fetch = world.tasks.replies["download"]
     world.tasks.replies["download"] = lambda task: fetch(task).model_copy(update={"tried_failed": failed})
-    tries(world, "Q8_0")
+    tries(world, quant="Q8_0")
     world.tick()
 
     def asked(after: timedelta = timedelta(hours=1)) -> bool:
