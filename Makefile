@@ -31,7 +31,7 @@ test: ahead .venv/dev ## lint, types, import contract, and every test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory chromium
-	$(BIN)/pytest --numprocesses 4
+	$(BIN)/pytest --numprocesses 5
 
 # docker where there is one, else the builder of the test cluster, which puts the image on its node at once.
 image: ## build the image that tasks, Dagster and the reaper run in (IMAGE=name:tag)
