@@ -71,8 +71,8 @@ STARTING: dict[str, tuple[str, Literal["none", "some", "good"]]] = {
     "CreateContainerError": ("config", "some"),
     "RunContainerError": ("config", "some"),
 }
-# A busy kubelet that has not seen a new ConfigMap or Secret yet: it looks again by itself, and no volume is at fault.
-CATCHING_UP = " cache: timed out waiting for the condition"
+# A kubelet, or what lets it read, that has not seen a new pod yet: it looks again by itself, and no volume is at fault.
+CATCHING_UP = re.compile("cache: timed out waiting for the condition|no relationship found between node")
 IMAGE_TODO = "Set LLAMA_ASSETS_IMAGE to an image that the node can pull, or load it there (`make image`)"
 
 
@@ -95,7 +95,7 @@ def waiting(job: Object | None, pod: Object | None, image: str, events: Sequence
         todo = "Make what is missing in the namespace, or correct its name"
         return Waiting("config", f"the container cannot be made: {message}. {todo}", hope)
     mounts = [event for event in events if event.get("reason") in {"FailedMount", "FailedAttachVolume"}]
-    mounts = [event for event in mounts if CATCHING_UP not in str(event["message"])]
+    mounts = [event for event in mounts if not CATCHING_UP.search(str(event["message"]))]
     if mounts:
         said = str(mounts[-1]["message"]).strip(" .")
         kind, todo = "volume", "Look at the volume and its server: `kubectl describe pvc`"

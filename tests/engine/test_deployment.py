@@ -5,6 +5,7 @@ All tests share one namespace in which Pod Security `restricted` is enforced, an
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from collections.abc import Callable
@@ -323,7 +324,7 @@ def test_who_waits_for_a_lease_goes_on_when_its_holder_is_dead_and_gives_up_whil
     assert wait_until_free(lease, "a test", times, said.append) >= 2
     assert "did not renew for 2 s and is dead" in said[-1]
 
-    beats = iter(range(1, 60))
+    beats = itertools.cycle(range(1, 60))
     looks: Callable[[float], object] = lambda _: held.renewed(next(beats))  # noqa: E731
     with pytest.raises(HeldByOther, match="somebody"):
         wait_until_free(lease, "a test", LeaseTimes(wait_s=1, look_again_s=0), said.append, looks)

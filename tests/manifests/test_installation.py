@@ -28,13 +28,17 @@ PUSH = {
     "repo": {"type": "model", "name": "Qwen/Qwen3-VL-8B-Instruct-GGUF"},
 }
 POST = f"""
-import json, urllib.error, urllib.request
-for secret in ("another", "{SECRET}"):
+import json, time, urllib.error, urllib.request
+def post(secret):
     asked = urllib.request.Request("http://{NUDGE}:3080", json.dumps({PUSH!r}).encode(), {{"X-Webhook-Secret": secret}})
-    try:
-        print(urllib.request.urlopen(asked, timeout=30).status)
-    except urllib.error.HTTPError as error:
-        print(error.code)
+    while True:
+        try:
+            return urllib.request.urlopen(asked, timeout=30).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except urllib.error.URLError:  # a Service's rules come a moment after its pod is ready
+            time.sleep(0.5)
+print(post("another"), post("{SECRET}"))
 """
 NUDGED = """query { runsOrError(filter: {tags: [{key: "llama-assets/nudged-by", value: "webhook"}]}) { ... on Runs {
   results { assetCheckSelection { name assetKey { path } } } } } }"""
